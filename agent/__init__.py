@@ -1,0 +1,1 @@
+"""The running process: reads gaia.yaml, probes, judges, shows, serves."""

@@ -1,0 +1,1 @@
+"""When to worry and whom to call: rules, states, incidents, delivery."""

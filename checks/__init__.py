@@ -1,0 +1,1 @@
+"""What can be seen: targets, probes and what they find."""
