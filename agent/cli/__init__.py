@@ -1,0 +1,67 @@
+"""The `gaia` command: one parser, one module per subcommand, imported only when chosen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Final, Protocol, cast
+
+OK: Final = 0
+PROBLEM: Final = 1
+DOWN: Final = 2
+UNKNOWN: Final = 3
+
+# Name on the command line, its module, and the line `gaia --help` shows.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {}
+
+
+class Command(Protocol):
+    """What a subcommand's module provides."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors exit with 3, as Nagios plug-ins do: 2 means that a target is down."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # typeshed says NoReturn; exit() never returns.
+        self.print_usage(sys.stderr)
+        self.exit(UNKNOWN, f"{self.prog}: {message}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; the exit code is its answer."""
+    words = sys.argv[1:] if argv is None else argv
+    parser = _Parser(
+        prog="gaia",
+        description="Your deployment strategy, executable.",
+        epilog="Exit codes: 0 ok, 1 degraded or problem found, 2 down, 3 unknown, usage or configuration.",
+    )
+    parser.add_argument("--version", action="version", version=f"gaia {_version()}")
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, (path, line) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=line, description=line)
+        if name == chosen:
+            command = cast("Command", import_module(path))
+            command.configure(subparser)
+            subparser.set_defaults(run=command.run)
+    args = parser.parse_args(words)
+    try:
+        code: int = args.run(args)
+    except BrokenPipeError:
+        # The reader went away (`gaia alerts | head`); there is nobody left to tell.
+        sys.stderr.close()
+        return OK
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("gaia-agent")

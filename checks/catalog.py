@@ -1,0 +1,86 @@
+"""Every kind of check there is, by name; a kind's module is imported when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from checks.check import Check, Sentinel
+from checks.clock import Clock
+from checks.target import Target
+
+ENTRY_POINT_GROUP: Final = "gaia.checks"
+
+# One line per kind: the name written in gaia.yaml and the module that exposes its KIND.
+MODULES: Final[dict[str, str]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureInfo:
+    """A series a check may emit through `Finding.measures`, beside `env, service, check, vantage`."""
+
+    name: str
+    type: Literal["gauge", "counter"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+class Resolver(Protocol):
+    """Name resolution with its own bounded resources, shared by all checks of a process."""
+
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """IP addresses of `host`, IPv6 and IPv4, in order of preference. Raises socket.gaierror."""
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """Something with resources to give back."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeKit:
+    """What the checks of one process share."""
+
+    clock: Clock
+    resolver: Resolver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckKind:
+    """A kind of check: its table in gaia.yaml, what it measures, and how it is built.
+
+    `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class.
+    """
+
+    name: str
+    options: type[msgspec.Struct]
+    build: Callable[[Target, Any, ProbeKit], Check]  # Any: each kind takes its own options class.
+    measures: tuple[MeasureInfo, ...] = ()
+    sentinel: Callable[[Target, Any, ProbeKit], Sentinel] | None = None
+
+
+@cache
+def kind(name: str) -> CheckKind:
+    """The kind called `name`. Raises KeyError when neither the catalog nor an entry point has it."""
+    path = MODULES.get(name)
+    if path is not None:
+        found: CheckKind = import_module(path).KIND
+        return found
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        loaded: CheckKind = entry.load()
+        return loaded
+    raise KeyError(name)
+
+
+def names() -> tuple[str, ...]:
+    """Every kind's name, our own first."""
+    return (*MODULES, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)))

@@ -1,0 +1,93 @@
+"""What one look found: a state, a closed reason, one sentence, and the evidence for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from checks.reason import Reason
+
+
+class State(StrEnum):
+    """The six states. Unknown is not up, asleep is not down, starting is neither."""
+
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    ASLEEP = "asleep"
+    STARTING = "starting"
+    UNKNOWN = "unknown"
+
+
+# Worst first: the order in which components are listed and aggregated.
+SEVERITY: Final = (State.DOWN, State.DEGRADED, State.UNKNOWN, State.STARTING, State.ASLEEP, State.UP)
+
+
+class Phase(StrEnum):
+    """Parts of an exchange, named as blackbox_exporter names them."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    PROCESSING = "processing"
+    TRANSFER = "transfer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseTime:
+    """A phase that happened and ended; an unfinished one is named in the message instead."""
+
+    phase: Phase
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One number seen, under the Prometheus name its check declares in the catalog.
+
+    `labels` are the extra ones beside env, service, check and vantage; they are bounded.
+    A number that could not be measured has no Measure: there is no 0 or -1 for "not known".
+    """
+
+    name: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a target says of one of its own dependencies in its health document."""
+
+    about: str
+    state: State
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One fact for the page and for `gaia explain`: capped, redacted, never a metric label."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a probe found.
+
+    `message` is one sentence with the number, the threshold and the next action where there are any.
+    `hard` marks evidence that decides after one immediate confirmation (refused, 57P03, -ERR);
+    soft evidence (a timeout, slowness, a 5xx) needs three fresh failures.
+    `latency_s` is None when nothing was measured.
+    """
+
+    state: State
+    reason: Reason
+    message: str
+    hard: bool = False
+    latency_s: float | None = None
+    phases: tuple[PhaseTime, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    evidence: tuple[Evidence, ...] = ()

@@ -1,0 +1,102 @@
+"""One look at one target, with its time: the runner that owns clock, deadline and exception mapping."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from checks.check import Check
+from checks.clock import Clock
+from checks.finding import Evidence, Finding, State
+from checks.reason import Reason
+from checks.target import Target
+from checks.units import Duration
+
+logger = logging.getLogger(__name__)
+
+
+class Occasion(StrEnum):
+    """Why the look was taken."""
+
+    SCHEDULED = "scheduled"
+    CONFIRMATION = "confirmation"
+    SENTINEL = "sentinel"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A Finding with when and how it came about.
+
+    `at_s` is wall time (Unix seconds, UTC) of the look's start; `duration_s` is monotonic.
+    """
+
+    target: Target
+    at_s: float
+    duration_s: float
+    finding: Finding
+    occasion: Occasion = Occasion.SCHEDULED
+
+
+async def observe(
+    check: Check,
+    target: Target,
+    *,
+    deadline_s: float,
+    clock: Clock,
+    occasion: Occasion = Occasion.SCHEDULED,
+) -> Observation:
+    """Probe once within `deadline_s` seconds. Never raises, save CancelledError when cancelled."""
+    at_s = clock.wall_s()
+    started = clock.monotonic_s()
+    try:
+        async with asyncio.timeout(deadline_s):
+            finding = await check.probe()
+    except TimeoutError:
+        finding = Finding(
+            state=State.DOWN,
+            reason=Reason.TIMEOUT,
+            message=f"{target.address} did not answer within {Duration(deadline_s)}",
+        )
+    except OSError as error:
+        finding = from_os_error(error, target.address)
+    except Exception as error:
+        logger.exception("probe.defect", extra={"target": str(target.key), "error": repr(error)})
+        finding = Finding(
+            state=State.UNKNOWN,
+            reason=Reason.AGENT,
+            message=f"the agent failed to look at {target.address}: {type(error).__name__}: report it",
+            evidence=(Evidence(name="error", value=repr(error)[:500]),),
+        )
+    return Observation(
+        target=target,
+        at_s=at_s,
+        duration_s=clock.monotonic_s() - started,
+        finding=finding,
+        occasion=occasion,
+    )
+
+
+def from_os_error(error: OSError, address: str) -> Finding:
+    """The finding for a socket error by its errno; `address` is named in the sentence."""
+    match error:
+        case ConnectionRefusedError():
+            reason, words, hard = Reason.CONNECTION_REFUSED, "refuses connections: nobody listens there", True
+        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
+            reason, words, hard = Reason.CONNECTION_RESET, "reset the connection", True
+        case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH | errno.EADDRNOTAVAIL):
+            reason, words, hard = Reason.UNREACHABLE, "cannot be reached: no route", False
+        case OSError(errno=errno.ETIMEDOUT):
+            reason, words, hard = Reason.TIMEOUT, "did not answer the connect", False
+        case OSError(errno=errno.EMFILE | errno.ENFILE | errno.ENOBUFS | errno.ENOMEM):
+            return Finding(
+                state=State.UNKNOWN,
+                reason=Reason.AGENT,
+                message=f"the agent has no socket left for {address} ({error.strerror}): raise its limits",
+            )
+        case _:
+            reason, words, hard = Reason.UNREACHABLE, f"cannot be reached ({error.strerror or error})", False
+    return Finding(state=State.DOWN, reason=reason, message=f"{address} {words}", hard=hard)

@@ -1,0 +1,46 @@
+"""What is watched, and from where: the identity every series, alert and row is keyed by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What sort of component a target belongs to."""
+
+    SERVICE = "service"
+    DATABASE = "database"
+    BROKER = "broker"
+    HOST = "host"
+    MACHINE = "machine"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class TargetKey:
+    """Unique in one agent; the four labels `env, service, check, vantage` of every series.
+
+    `service` is the service's, database's, broker's or host's name from gaia.yaml. Fly.io overwrites
+    `app`, `region`, `host` and `instance` on custom metrics, so none of these may carry identity.
+    """
+
+    env: str
+    service: str
+    check: str
+    vantage: str
+
+    def __str__(self) -> str:
+        return f"{self.env}/{self.service}/{self.check}@{self.vantage}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One configured thing to look at.
+
+    `address` is what people are shown: never userinfo, query or secret.
+    """
+
+    key: TargetKey
+    kind: Kind
+    address: str
