@@ -33,11 +33,11 @@ class Duration(float):
     def __str__(self) -> str:
         """The shortest exact spelling: `5m`, `1.5s`, `250ms`."""
         if self and self < 1:
-            return f"{round(self * 1000, 3):g}ms"
+            return f"{_plain(self * 1000)}ms"
         for unit in ("w", "d", "h", "m"):
             if self and self % _DURATION_UNITS[unit] == 0:
                 return f"{int(self / _DURATION_UNITS[unit])}{unit}"
-        return f"{float(self):g}s"
+        return f"{_plain(self)}s"
 
 
 class Size(int):
@@ -77,3 +77,8 @@ class Ratio(float):
 
     def __str__(self) -> str:
         return f"{round(float(self) * 100, 6):g}%"
+
+
+def _plain(number: float) -> str:
+    """At most three decimals and never an exponent."""
+    return f"{number:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,165 @@
+"""When each look is due: a fixed grid of slots, so nothing drifts and things due together start together."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections.abc import Callable, Hashable, KeysView, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from checks.clock import Clock
+
+SLOT_S: Final = 0.02
+_FIRST_PASS_PER_SLOT: Final = 25
+# The golden ratio's fraction spreads any number of phases evenly, also when targets come and go.
+_SPREAD: Final = 0.6180339887498949
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due(Generic[K]):
+    """One key that is due: `lag_s` is how late it starts, `missed` how many of its slots were skipped."""
+
+    key: K
+    lag_s: float
+    missed: int
+
+
+@dataclass(slots=True)
+class _Entry(Generic[K]):
+    key: K
+    interval_slots: int
+    phase_slot: int
+    live: bool = True
+
+
+class Wheel(Generic[K]):
+    """Pure: keys with intervals, turned into slots of 20 ms counted from `origin_s` (monotonic seconds).
+
+    Every key is due once soon after it was added, 25 keys to a slot, and from then on at
+    `phase + n x interval` exactly, whatever happened in between. A slot that has passed is never made up
+    for: it is counted as missed.
+    """
+
+    def __init__(self, origin_s: float) -> None:
+        self._origin_s = origin_s
+        self._entries: dict[K, _Entry[K]] = {}
+        self._slots: dict[int, list[_Entry[K]]] = {}
+        self._order: list[int] = []
+        self._added = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, key: K, interval_s: float, *, now_s: float) -> None:
+        """Schedule `key` every `interval_s` seconds; its first look is due at once, after earlier ones."""
+        self.remove(key)
+        interval_slots = max(1, round(interval_s / SLOT_S))
+        phase = math.floor((self._added * _SPREAD) % 1 * interval_slots)
+        entry = _Entry(key, interval_slots, phase)
+        self._entries[key] = entry
+        first = self._slot_at(now_s)
+        while len(self._slots.get(first, ())) >= _FIRST_PASS_PER_SLOT:
+            first += 1
+        self._put(entry, first)
+        self._added += 1
+
+    def remove(self, key: K) -> None:
+        """Forget `key`; nothing happens when it is not there."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            entry.live = False
+
+    def keys(self) -> KeysView[K]:
+        """Everything scheduled."""
+        return self._entries.keys()
+
+    def interval_s(self, key: K) -> float | None:
+        """The interval of `key` in seconds; None when it is not scheduled."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.interval_slots * SLOT_S
+
+    def next_s(self) -> float | None:
+        """The monotonic second at which something is due; None when nothing is scheduled."""
+        return self._origin_s + self._order[0] * SLOT_S if self._order else None
+
+    def due(self, now_s: float) -> list[Due[K]]:
+        """Everything due by `now_s`, each put back to its next grid point after `now_s`."""
+        current = self._slot_at(now_s)
+        found: list[Due[K]] = []
+        while self._order and self._order[0] <= current:
+            slot = heapq.heappop(self._order)
+            for entry in self._slots.pop(slot):
+                if entry.live:
+                    upcoming, missed = self._following(entry, slot, current)
+                    self._put(entry, upcoming)
+                    lag_s = max(0.0, now_s - self._origin_s - slot * SLOT_S)
+                    found.append(Due(key=entry.key, lag_s=lag_s, missed=missed))
+        return found
+
+    def _slot_at(self, now_s: float) -> int:
+        # The tolerance keeps a timer that fires at 0.0399999999 in slot 2.
+        return math.floor((now_s - self._origin_s) / SLOT_S + 1e-6)
+
+    def _following(self, entry: _Entry[K], slot: int, current: int) -> tuple[int, int]:
+        # Not sooner than half an interval, so that the first pass is not followed by the grid at once.
+        earliest = slot + (entry.interval_slots + 1) // 2
+        upcoming = earliest + (entry.phase_slot - earliest) % entry.interval_slots
+        if upcoming > current:
+            return upcoming, 0
+        missed = (current - upcoming) // entry.interval_slots + 1
+        return upcoming + missed * entry.interval_slots, missed
+
+    def _put(self, entry: _Entry[K], slot: int) -> None:
+        waiting = self._slots.get(slot)
+        if waiting is None:
+            self._slots[slot] = [entry]
+            heapq.heappush(self._order, slot)
+        else:
+            waiting.append(entry)
+
+
+class Scheduler(Generic[K]):
+    """Calls `start` for each key when it is due; owns one timer of the running loop."""
+
+    def __init__(self, clock: Clock, start: Callable[[Due[K]], None]) -> None:
+        self._clock = clock
+        self._start = start
+        self._wheel: Wheel[K] = Wheel(clock.monotonic_s())
+        self._timer: asyncio.TimerHandle | None = None
+
+    def place(self, intervals_s: Mapping[K, float]) -> None:
+        """Take over a new set of keys; one whose interval stays keeps its place on the grid."""
+        now_s = self._clock.monotonic_s()
+        for key in tuple(self._wheel.keys()):
+            if key not in intervals_s:
+                self._wheel.remove(key)
+        for key, interval_s in intervals_s.items():
+            if self._wheel.interval_s(key) != _on_grid_s(interval_s):
+                self._wheel.add(key, interval_s, now_s=now_s)
+        self._arm()
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self.stop()
+        next_s = self._wheel.next_s()
+        if next_s is not None:
+            delay_s = max(0.0, next_s - self._clock.monotonic_s())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        for due in self._wheel.due(self._clock.monotonic_s()):
+            self._start(due)
+        self._arm()
+
+
+def _on_grid_s(interval_s: float) -> float:
+    return max(1, round(interval_s / SLOT_S)) * SLOT_S
