@@ -1,0 +1,120 @@
+"""Whom to call, as written in gaia.yaml: receivers, their channels and their limits."""
+
+from __future__ import annotations
+
+import msgspec
+
+from alerts.rule import Severity
+from checks.secret import Secret
+from checks.units import Duration
+
+
+class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POSTs Alertmanager's v4 JSON; with `secret` the body is signed (HMAC-SHA256, X-Gaia-Signature)."""
+
+    url: Secret
+    secret: Secret | None = None
+    headers: dict[str, Secret] = {}
+
+
+class Pagerduty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PagerDuty Events v2, deduplicated by episode."""
+
+    routing_key: Secret
+    url: str = "https://events.pagerduty.com/v2/enqueue"
+
+
+class Opsgenie(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Opsgenie Alert API, alias = episode."""
+
+    api_key: Secret
+    url: str = "https://api.opsgenie.com/v2/alerts"
+
+
+class Slack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Slack: with `token` and `channel` one message per incident is edited and threaded.
+
+    With only an incoming `webhook` each notice is a message of its own.
+    """
+
+    token: Secret | None = None
+    channel: str | None = None
+    webhook: Secret | None = None
+    url: str = "https://slack.com/api"
+
+    def __post_init__(self) -> None:
+        if self.webhook is None and (self.token is None or self.channel is None):
+            raise ValueError("slack needs either `webhook`, or `token` and `channel`")
+
+
+class Alertmanager(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pushes to Alertmanager's v2 API: every peer, never a load balancer."""
+
+    urls: tuple[Secret, ...]
+
+
+class Smtp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mail: text first, threads by incident."""
+
+    host: str
+    to: tuple[str, ...]
+    sender: str
+    port: int = 587
+    username: str | None = None
+    password: Secret | None = None
+    starttls: bool = True
+
+
+class Console(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One readable line per notice on standard output."""
+
+    colour: bool = False
+
+
+class Receiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody to call, through one or several channels.
+
+    `notify` takes apprise URLs; a plain http(s) URL there is a webhook. Each URL and each block is a channel
+    with its own threads, queue and breaker. `failover` names the receiver that gets a page when this one
+    has not taken it for a minute. Reminders repeat after `repeat_page` and `repeat_chat`, 0s for never.
+    """
+
+    notify: tuple[Secret, ...] = ()
+    webhook: Webhook | None = None
+    pagerduty: Pagerduty | None = None
+    opsgenie: Opsgenie | None = None
+    slack: Slack | None = None
+    alertmanager: Alertmanager | None = None
+    smtp: Smtp | None = None
+    console: Console | None = None
+    severities: tuple[Severity, ...] = (Severity.PAGE, Severity.CHAT)
+    environments: tuple[str, ...] = ()
+    send_resolved: bool = True
+    failover: str | None = None
+    repeat_page: Duration = Duration(4 * 3600)
+    repeat_chat: Duration = Duration(24 * 3600)
+    timeout: Duration = Duration(10)
+    max_per_minute: int = 30
+
+
+class DeadMan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A URL that is fetched while all is well here, so that somebody else notices when it stops."""
+
+    url: Secret
+    every: Duration = Duration(60)
+
+
+class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Also call `receiver` when nobody acknowledged within `after`."""
+
+    receiver: str
+    after: Duration
+
+
+class MaintenanceWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A planned silence: `cron` (five fields, UTC) opens it for `lasts`; `targets` empty means everything."""
+
+    cron: str
+    lasts: Duration
+    targets: tuple[str, ...] = ()
+    comment: str = ""

@@ -1,0 +1,25 @@
+"""The `alerts` table of gaia.yaml."""
+
+from __future__ import annotations
+
+import msgspec
+
+from alerts.receiver import DeadMan, EscalationStep, MaintenanceWindow, Receiver
+from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES, Rule
+from checks.units import Duration
+
+
+class AlertsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Policies name rules; an environment names its policy; receivers are called by severity.
+
+    `settle` is how long a dependent's page waits for its cause to be known.
+    """
+
+    policies: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(DEFAULT_POLICIES))
+    rules: dict[str, Rule] = msgspec.field(default_factory=lambda: dict(DEFAULT_RULES))
+    receivers: dict[str, Receiver] = {}
+    settle: Duration = Duration(10)
+    dead_man: DeadMan | None = None
+    escalation: tuple[EscalationStep, ...] = ()
+    maintenance: tuple[MaintenanceWindow, ...] = ()
+    external_url: str = "http://127.0.0.1:9877"
