@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from collections.abc import Callable, Hashable, KeysView, Mapping
+from collections.abc import Callable, Collection, Hashable, KeysView, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -131,11 +131,14 @@ class Scheduler(Generic[K]):
         self._wheel: Wheel[K] = Wheel(clock.monotonic_s())
         self._timer: asyncio.TimerHandle | None = None
 
-    def place(self, intervals_s: Mapping[K, float]) -> None:
-        """Take over a new set of keys; one whose interval stays keeps its place on the grid."""
+    def place(self, intervals_s: Mapping[K, float], *, changed: Collection[K] = ()) -> None:
+        """Take over a new set of keys.
+
+        One whose interval stays keeps its place on the grid, unless it is `changed`: then it is due at once.
+        """
         now_s = self._clock.monotonic_s()
         for key in tuple(self._wheel.keys()):
-            if key not in intervals_s:
+            if key not in intervals_s or key in changed:
                 self._wheel.remove(key)
         for key, interval_s in intervals_s.items():
             if self._wheel.interval_s(key) != _on_grid_s(interval_s):

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.history import History, PastDay, PastLook
+from alerts.requests import RequestSample
+from checks.clock import SystemClock
+from checks.finding import Evidence, Finding, State
+from checks.observation import Observation
+from checks.reason import Reason
+from checks.target import Kind, Target, TargetKey
+
+KEY = TargetKey(env="production", service="auth", check="http", vantage="public")
+TARGET = Target(key=KEY, kind=Kind.SERVICE, address="auth:80")
+
+
+def look(at_s: float, state: State, reason: Reason, latency_s: float | None = None) -> Observation:
+    finding = Finding(
+        state=state,
+        reason=reason,
+        message="m",
+        latency_s=latency_s,
+        evidence=(Evidence(name="status", value="503"),),
+    )
+    return Observation(target=TARGET, at_s=at_s, duration_s=0.1, finding=finding)
+
+
+async def test_what_was_added_is_read_back_also_by_the_next_process(tmp_path: Path) -> None:
+    now_s = SystemClock().wall_s()
+    day = int(now_s // 86400)
+    first = History(tmp_path / "history.db", SystemClock())
+    running = asyncio.create_task(first.run())
+    first.add(look(now_s - 2, State.UP, Reason.OK, 0.012))
+    first.add(look(now_s - 1, State.DOWN, Reason.STATUS))
+    sample = RequestSample(
+        env="production", service="auth", source="s", at_s=now_s, incarnation="1", total=9, errors=1,
+        buckets=((2.0, 8), (float("inf"), 9)),
+    )  # fmt: skip
+    first.add_requests(sample)
+    assert len(await first.looks(KEY, since_s=0, limit=10)) == 2
+    running.cancel()
+    await asyncio.wait([running])
+
+    second = History(tmp_path / "history.db", SystemClock())
+    running = asyncio.create_task(second.run())
+    looks = await second.looks(KEY, since_s=now_s - 1.5, limit=10)
+    assert [(past.state, past.reason, past.latency_s) for past in looks] == [(State.DOWN, "status", None)]
+    assert (await second.looks(KEY, since_s=0, limit=1)) == looks
+    assert await second.days(KEY, days=2) == (PastDay(day=day, looks={State.DOWN: 1, State.UP: 1}),)
+    failures = await second.failures(KEY, limit=5)
+    assert msgspec.json.decode(failures[0].detail)["evidence"] == [{"name": "status", "value": "503"}]
+    assert await second.requests("production", "auth", since_s=0) == (sample,)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_an_unknown_target_has_no_past(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db", SystemClock())
+    running = asyncio.create_task(history.run())
+    nobody = TargetKey(env="x", service="x", check="x", vantage="x")
+    assert await history.looks(nobody, since_s=0, limit=10) == tuple[PastLook, ...]()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_disk_that_refuses_drops_and_says_so_and_recovers(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    history = History(place / "history.db", SystemClock())
+    running = asyncio.create_task(history.run())
+    history.add(look(1.0, State.UP, Reason.OK))
+    with pytest.raises(Exception, match="unable to open"):
+        await history.looks(KEY, since_s=0, limit=10)
+    assert history.dropped == 1
+    assert "gone" in (history.trouble or "")
+    place.mkdir()
+    history.add(look(2.0, State.UP, Reason.OK))
+    assert len(await history.looks(KEY, since_s=0, limit=10)) == 1
+    assert history.trouble is None
+    running.cancel()
+    await asyncio.wait([running])

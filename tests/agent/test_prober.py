@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from agent.board import Board
+from agent.prober import Look, Prober, Watch
+from checks.finding import Finding, State
+from checks.observation import Occasion
+from checks.reason import Reason
+from checks.target import Kind, Target, TargetKey
+from tests.virtual_time import VirtualClock, run_virtual
+
+UP = Finding(state=State.UP, reason=Reason.OK, message="answered")
+REFUSED = Finding(state=State.DOWN, reason=Reason.CONNECTION_REFUSED, message="refused", hard=True)
+BROKEN = Finding(state=State.DOWN, reason=Reason.STATUS, message="503")
+
+
+class Options(msgspec.Struct, frozen=True):
+    url: str = "http://127.0.0.1"
+
+
+class Patient:
+    """A target whose health is set by the test; looks take 10 ms, or for ever while `hangs`."""
+
+    def __init__(self) -> None:
+        self.finding = UP
+        self.hangs = False
+        self.looks = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.closed = 0
+
+    async def probe(self) -> Finding:
+        self.looks += 1
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            if self.hangs:
+                await asyncio.get_running_loop().create_future()
+            await asyncio.sleep(0.01)
+        finally:
+            self.at_once -= 1
+        return self.finding
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Alarm:
+    """A sentinel the test can make cry."""
+
+    def __init__(self) -> None:
+        self.cry: Callable[[str], None] = lambda _: None
+
+    async def watch(self, suspect: Callable[[str], None]) -> None:
+        self.cry = suspect
+        await asyncio.get_running_loop().create_future()
+
+
+def watch(name: str, check: Patient, *, alarm: Alarm | None = None, url: str = "http://127.0.0.1") -> Watch:
+    key = TargetKey(env="production", service=name, check="http", vantage="public")
+    return Watch(
+        target=Target(key=key, kind=Kind.SERVICE, address=name),
+        kind="http",
+        options=Options(url=url),
+        check=check,
+        sentinel=alarm,
+        interval_s=10.0,
+        timeout_s=5.0,
+        slower_than_s=2.0,
+    )
+
+
+class Told:
+    """Everything the prober reported, and when."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.looks: list[tuple[float, Look]] = []
+
+    def __call__(self, look: Look) -> None:
+        self.looks.append((round(self._clock.monotonic_s(), 3), look))
+
+    def changes(self) -> list[tuple[float, str, State]]:
+        return [
+            (at_s, look.row.target.key.service, look.verdict.state)
+            for at_s, look in self.looks
+            if look.before.state is not look.verdict.state
+        ]
+
+
+async def started(clock: VirtualClock, *watches: Watch) -> tuple[Prober, Told, asyncio.Task[None]]:
+    told = Told(clock)
+    prober = Prober(Board(), clock, told)
+    task = asyncio.create_task(prober.run(watches))
+    await asyncio.sleep(0.1)
+    return prober, told, task
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def test_hard_evidence_is_confirmed_within_100_ms_and_soft_within_one_and_a_half_seconds() -> None:
+    async def scenario(clock: VirtualClock) -> list[tuple[float, str, State]]:
+        hard, soft = Patient(), Patient()
+        _, told, task = await started(clock, watch("hard", hard), watch("soft", soft))
+        hard.finding, soft.finding = REFUSED, BROKEN
+        await asyncio.sleep(20)
+        await ended(task)
+        first_bad = {
+            look.row.target.key.service: at_s
+            for at_s, look in reversed(told.looks)
+            if look.observation.finding.state is State.DOWN
+        }
+        return [(round(at_s - first_bad[name], 3), name, state) for at_s, name, state in told.changes()[2:]]
+
+    changes = {name: (after_s, state) for after_s, name, state in run_virtual(scenario)}
+    assert changes == {"hard": (0.06, State.DOWN), "soft": (1.02, State.DOWN)}
+
+
+def test_a_sentinels_cry_is_looked_into_at_once_and_decides_with_hard_evidence() -> None:
+    async def scenario(clock: VirtualClock) -> list[tuple[float, str, State]]:
+        patient, alarm = Patient(), Alarm()
+        _, told, task = await started(clock, watch("auth", patient, alarm=alarm))
+        patient.finding = REFUSED
+        alarm.cry("end of file")
+        await asyncio.sleep(0.2)
+        await ended(task)
+        return told.changes()
+
+    assert run_virtual(scenario) == [(0.01, "auth", State.UP), (0.11, "auth", State.DOWN)]
+
+
+def test_a_frozen_target_is_named_one_second_after_its_sentinel_cried_even_during_a_hanging_look() -> None:
+    async def scenario(clock: VirtualClock) -> list[tuple[float, str, State]]:
+        patient, alarm = Patient(), Alarm()
+        prober, told, task = await started(clock, watch("auth", patient, alarm=alarm))
+        patient.hangs = True
+        prober.look_now(next(iter(told.looks))[1].row.target.key, Occasion.SCHEDULED)
+        await asyncio.sleep(0.5)
+        alarm.cry("heartbeat missed")
+        await asyncio.sleep(3)
+        await ended(task)
+        return told.changes()
+
+    assert run_virtual(scenario) == [(0.01, "auth", State.UP), (1.6, "auth", State.DOWN)]
+
+
+def test_a_target_is_never_looked_at_twice_at_once_and_a_hang_costs_others_nothing() -> None:
+    async def scenario(clock: VirtualClock) -> tuple[int, int, list[float]]:
+        hanging, healthy = Patient(), Patient()
+        hanging.hangs = True
+        _, told, task = await started(clock, watch("hanging", hanging), watch("healthy", healthy))
+        await asyncio.sleep(60)
+        await ended(task)
+        lags = [look.lag_s for _, look in told.looks if look.row.target.key.service == "healthy"]
+        return hanging.most_at_once, healthy.looks, lags
+
+    at_once, looks, lags = run_virtual(scenario)
+    assert at_once == 1
+    assert looks >= 6
+    assert max(lags) < 0.001
+
+
+def test_a_reload_keeps_unchanged_checks_and_closes_the_others_once() -> None:
+    async def scenario(clock: VirtualClock) -> tuple[int, int, int, int]:
+        same, replacement_of_same, changed, new = Patient(), Patient(), Patient(), Patient()
+        prober, told, task = await started(clock, watch("a", same), watch("b", changed))
+        await prober.place((watch("a", replacement_of_same), watch("b", new, url="http://other")))
+        await asyncio.sleep(0.1)
+        states = [state for _, _, state in told.changes()]
+        assert states == [State.UP, State.UP], "verdicts survive a reload"
+        before = same.closed
+        await ended(task)
+        assert (before, same.closed, new.closed) == (0, 1, 1)
+        return replacement_of_same.closed, changed.closed, new.looks, replacement_of_same.looks
+
+    assert run_virtual(scenario) == (1, 1, 1, 0)
+
+
+def test_manual_looks_at_something_unknown_say_so() -> None:
+    async def scenario(clock: VirtualClock) -> bool:
+        prober, _, task = await started(clock, watch("a", Patient()))
+        known = prober.look_now(TargetKey(env="x", service="x", check="x", vantage="x"))
+        await ended(task)
+        return known
+
+    assert run_virtual(scenario) is False
