@@ -1,0 +1,1 @@
+"""What services push and expose: taken in, kept, counted and passed on."""

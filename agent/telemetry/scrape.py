@@ -1,0 +1,75 @@
+"""A service's own `/metrics`, read on schedule and turned into counters of its requests."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from agent.telemetry.dialects import NAMES, RequestTable
+from agent.telemetry.exposition_reader import ExpositionError, ExpositionReader, slices
+from agent.telemetry.fetch import FetchError, fetch
+from agent.telemetry.red import RequestTotals
+from checks.clock import Clock
+
+ACCEPT: Final = "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
+MAX_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scraped:
+    """One scrape: `totals` is None when the target was not read or exposes no requests; `error` says why."""
+
+    at_s: float
+    duration_s: float
+    totals: RequestTotals | None
+    error: str = ""
+
+
+class Scraper:
+    """Reads one instance of one service. `source` names the instance in samples and windows."""
+
+    def __init__(self, *, env: str, service: str, source: str, url: str, clock: Clock) -> None:
+        self.env = env
+        self.service = service
+        self.source = source
+        self._url = url
+        self._clock = clock
+        self._reader = ExpositionReader(NAMES)
+        self._rebirths = 0
+        self._last_total = 0
+
+    async def scrape(self, *, deadline_s: float = 5.0) -> Scraped:
+        """Fetch and read once. Raises nothing but CancelledError; yields to the loop every 64 KiB."""
+        at_s = self._clock.wall_s()
+        started = self._clock.monotonic_s()
+        totals, error = None, ""
+        try:
+            async with asyncio.timeout(deadline_s):
+                page = await fetch(self._url, max_bytes=MAX_BYTES, accept=ACCEPT)
+                totals = await self._read(page.body, at_s)
+            error = "" if totals else "exposes no request series that is known"
+        except TimeoutError:
+            error = f"no answer within {deadline_s:g} s"
+        except (FetchError, ExpositionError) as failure:
+            error = str(failure)
+        except OSError as failure:
+            error = failure.strerror or str(failure)
+        return Scraped(at_s=at_s, duration_s=self._clock.monotonic_s() - started, totals=totals, error=error)
+
+    async def _read(self, body: bytes, at_s: float) -> RequestTotals | None:
+        table = RequestTable()
+        for part in slices(body):
+            table.add(self._reader.samples(part))
+            await asyncio.sleep(0)
+        routes = table.routes()
+        if routes is None:
+            return None
+        total = sum(counts.total for counts in routes.values())
+        if total < self._last_total:
+            self._rebirths += 1
+        self._last_total = total
+        born = "" if table.start_time is None else repr(table.start_time)
+        return RequestTotals(
+            at_s=at_s, incarnation=f"{born}#{self._rebirths}", routes=routes, born_s=table.start_time
+        )
