@@ -1,0 +1,102 @@
+"""The agent's own log: JSON lines on standard error that can neither block the loop nor carry a secret."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import queue
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+_QUEUE_LINES: Final = 10_000
+_SHORTEST_SECRET: Final = 6
+
+
+class LogWriter:
+    """Owns the root logger's handler and its thread; `stop` writes what is queued and ends it."""
+
+    def __init__(self, *, level: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+        from pythonjsonlogger.json import JsonFormatter
+
+        self._redactor = _Redactor(secrets)
+        lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUE_LINES)
+        self._handler = _Dropping(lines)
+        self._handler.addFilter(_Origin())
+        output = logging.StreamHandler(stream or sys.stderr)
+        output.setFormatter(
+            _Redacting(
+                JsonFormatter(
+                    ["timestamp", "levelname", "name", "message"],
+                    rename_fields={"levelname": "level", "name": "logger", "message": "event"},
+                ),
+                self._redactor,
+            )
+        )
+        self._listener = logging.handlers.QueueListener(lines, output)
+        root = logging.getLogger()
+        root.handlers[:] = [self._handler]
+        root.setLevel(level)
+        self._listener.start()
+
+    def reconfigure(self, *, level: str, secrets: Iterable[str]) -> None:
+        """Apply a reloaded configuration's level and secrets."""
+        logging.getLogger().setLevel(level)
+        self._redactor.replace(secrets)
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost because standard error did not take them."""
+        return self._handler.dropped
+
+    def stop(self) -> None:
+        """Write what is queued and give the root logger back."""
+        logging.getLogger().removeHandler(self._handler)
+        self._listener.stop()
+
+
+class _Origin(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        record.timestamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return True
+
+
+class _Dropping(logging.handlers.QueueHandler):
+    """A full queue drops the line and counts it: a blocked terminal must not stop the probing."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class _Redactor:
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets: tuple[str, ...] = ()
+        self.replace(secrets)
+
+    def replace(self, secrets: Iterable[str]) -> None:
+        # Longest first, so that a secret containing another is masked whole; very short ones mask prose.
+        self._secrets = tuple(
+            sorted({s for s in secrets if len(s) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        )
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class _Redacting(logging.Formatter):
+    def __init__(self, inner: logging.Formatter, redactor: _Redactor) -> None:
+        super().__init__()
+        self._inner = inner
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor(self._inner.format(record))
