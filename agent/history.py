@@ -44,6 +44,8 @@ CREATE TABLE IF NOT EXISTS days (
 CREATE TABLE IF NOT EXISTS requests (
   env TEXT, service TEXT, source TEXT, at_ms INTEGER, sample BLOB);
 CREATE INDEX IF NOT EXISTS requests_by_service ON requests (env, service, at_ms);
+CREATE TABLE IF NOT EXISTS changes (at_ms INTEGER, change TEXT);
+CREATE INDEX IF NOT EXISTS changes_by_time ON changes (at_ms);
 """
 
 
@@ -180,6 +182,24 @@ class History:
 
         return await self._ask(read)
 
+    async def add_change(self, at_s: float, change: str) -> None:
+        """Remember a change of the platform, given as JSON text, before returning. Raises sqlite3.Error."""
+
+        def write() -> None:
+            with self._open() as database:
+                database.execute("INSERT INTO changes VALUES (?, ?)", (int(at_s * 1000), change))
+
+        await self._ask(write)
+
+    async def changes(self, *, limit: int) -> tuple[str, ...]:
+        """The newest changes as JSON texts, newest first."""
+
+        def read() -> tuple[str, ...]:
+            rows = self._open().execute("SELECT change FROM changes ORDER BY at_ms DESC LIMIT ?", (limit,))
+            return tuple(change for (change,) in rows)
+
+        return await self._ask(read)
+
     async def _ask(self, question: Callable[[], T]) -> T:
         await self._flush()
         return await asyncio.get_running_loop().run_in_executor(self._thread, question)
@@ -265,6 +285,7 @@ class History:
             database.execute("DELETE FROM looks WHERE at_ms < ?", (now_ms - _LOOKS_KEPT_S * 1000,))
             database.execute("DELETE FROM requests WHERE at_ms < ?", (now_ms - _LOOKS_KEPT_S * 1000,))
             database.execute("DELETE FROM failures WHERE at_ms < ?", (now_ms - _FAILURES_KEPT_S * 1000,))
+            database.execute("DELETE FROM changes WHERE at_ms < ?", (now_ms - _FAILURES_KEPT_S * 1000,))
             database.execute("DELETE FROM days WHERE day < ?", (now_ms // 86_400_000 - _DAYS_KEPT,))
             database.execute(
                 "DELETE FROM failures WHERE rowid IN (SELECT rowid FROM (SELECT rowid, row_number() OVER"
