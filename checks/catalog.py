@@ -18,7 +18,9 @@ from checks.target import Target
 ENTRY_POINT_GROUP: Final = "gaia.checks"
 
 # One line per kind: the name written in gaia.yaml and the module that exposes its KIND.
-MODULES: Final[dict[str, str]] = {}
+MODULES: Final[dict[str, str]] = {
+    "postgres": "checks.postgres.kind",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

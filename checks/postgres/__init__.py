@@ -1,0 +1,1 @@
+"""PostgreSQL: the raw knock, the held session, the signals and their judgement."""

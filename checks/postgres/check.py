@@ -1,0 +1,166 @@
+"""The look at one PostgreSQL database: knock, log in, vitals, signals; the first that fails speaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from checks.catalog import ProbeKit
+from checks.finding import Evidence, Finding, Measure, Phase, PhaseTime, State
+from checks.postgres import faults, judge_vitals, vitals
+from checks.postgres.knock import Knock, Knocker, Stage
+from checks.postgres.options import PostgresOptions
+from checks.postgres.problem import Problem, over, worst_first
+from checks.postgres.session import QueryRefusedError, Session
+from checks.postgres.thresholds import effective
+from checks.reason import Reason
+from checks.target import Target
+from checks.units import Duration
+
+# Silence of the held session has already lasted when a look follows it, so the fresh one may be short.
+_DOUBTED_S = 0.5
+
+
+class PostgresCheck:
+    """Looks at one database through one fresh connection and one held session."""
+
+    def __init__(self, target: Target, options: PostgresOptions, kit: ProbeKit, session: Session) -> None:
+        self._target = target
+        self._options = options
+        self._clock = kit.clock
+        self._place = session.place
+        self._knocker = Knocker(session.place, kit.resolver, kit.clock)
+        self._session = session
+        self._limits = effective(target.key.env, options.profile, options.thresholds)
+        self._starting_since_s: float | None = None
+
+    async def probe(self) -> Finding:
+        started = self._clock.monotonic_s()
+        finding = await self._look(started)
+        return self._with_grace(finding)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _look(self, started: float) -> Finding:
+        limit_s = float(self._options.answer_within)
+        if self._session.silent:
+            limit_s = min(limit_s, _DOUBTED_S)
+        knock = await self._knocker.knock(answer_within_s=limit_s)
+        if knock.timed_out and knock.stage in (Stage.CONNECT, Stage.ENCRYPTION, Stage.STARTUP):
+            return await self._stalled(knock, limit_s)
+        finding = faults.from_knock(knock, self._place, answer_within_s=limit_s)
+        if finding is not None:
+            if finding.reason in (Reason.PG_SHUTTING_DOWN, Reason.PG_REFUSED):
+                # A held session would block a smart shutdown for as long as it lives.
+                await self._session.close()
+            if finding.reason is Reason.PG_TOO_MANY_CONNECTIONS and self._session.is_open:
+                return await self._inside(knock, started, fallback=finding)
+            return replace(finding, phases=knock.phases)
+        return await self._inside(knock, started, fallback=None)
+
+    async def _stalled(self, knock: Knock, waited_s: float) -> Finding:
+        was_silent = self._session.silent
+        if self._session.is_open and await self._session.answers(within_s=_DOUBTED_S):
+            finding = faults.accept_stalled(self._place, waited_s=waited_s)
+        elif was_silent or self._session.silent:
+            finding = faults.frozen(self._place, waited_s=waited_s, also_held=True)
+        else:
+            known = faults.from_knock(knock, self._place, answer_within_s=waited_s)
+            assert known is not None, "a knock that timed out has a finding"
+            finding = known
+        return replace(finding, phases=knock.phases)
+
+    async def _inside(self, knock: Knock, started: float, *, fallback: Finding | None) -> Finding:
+        limit_s = float(self._options.answer_within)
+        begun = self._clock.monotonic_s()
+        try:
+            if fallback is None:
+                await self._session.ensure_open(speaks_tls=bool(knock.speaks_tls), within_s=limit_s)
+            seen = await self._vitals(limit_s, knock)
+        except QueryRefusedError as refused:
+            return replace(
+                fallback or faults.from_server_error(refused.error, self._place), phases=knock.phases
+            )
+        except TimeoutError:
+            self._session.silent = True
+            return replace(faults.frozen(self._place, waited_s=limit_s, also_held=False), phases=knock.phases)
+        except OSError as error:
+            return replace(fallback or faults.from_os_error(error, self._place), phases=knock.phases)
+        now = self._clock.monotonic_s()
+        latency_s = now - started
+        phases = (*knock.phases, PhaseTime(phase=Phase.TRANSFER, duration_s=now - begun))
+        problems = (
+            *judge_vitals.judge(
+                seen, self._limits, shown=self._place.shown, role=self._options.expected_role
+            ),
+            *self._slow(latency_s),
+        )
+        finding = self._finding(seen, problems, latency_s=latency_s)
+        if not self._options.hold:
+            await self._session.close()
+        return replace(finding, phases=phases)
+
+    async def _vitals(self, limit_s: float, knock: Knock) -> vitals.Vitals:
+        seen = await self._read_vitals(limit_s)
+        if seen.read_only and seen.set_read_only and seen.database not in seen.read_only_databases:
+            # What a session was opened with stays with it: only a fresh one knows that it has been lifted.
+            await self._session.close()
+            await self._session.ensure_open(speaks_tls=bool(knock.speaks_tls), within_s=limit_s)
+            fresh = await self._read_vitals(limit_s)
+            seen = msgspec.structs.replace(fresh, set_read_only=self._session.fresh_read_only)
+        return seen
+
+    async def _read_vitals(self, limit_s: float) -> vitals.Vitals:
+        text = await self._session.text(vitals.SQL, within_s=limit_s)
+        return vitals.parse(text or "{}")
+
+    def _slow(self, latency_s: float) -> tuple[Problem, ...]:
+        own = self._options.slower_than
+        limit = judge_vitals.limit(self._limits.latency)
+        words = f"{self._place.shown} took {latency_s:.2f} s to let the agent in and answer"
+        if own is not None:
+            if latency_s < own:
+                return ()
+            return (Problem(state=State.DEGRADED, reason=Reason.PG_SLOW, message=f"{words} (limit {own})"),)
+        return over(limit, latency_s, Reason.PG_SLOW, lambda at: f"{words} (limit {Duration(at)})")
+
+    def _finding(self, seen: vitals.Vitals, problems: tuple[Problem, ...], *, latency_s: float) -> Finding:
+        ordered = worst_first(problems)
+        measures: tuple[Measure, ...] = judge_vitals.measures(seen)
+        role = "standby" if seen.in_recovery else "primary"
+        if not ordered:
+            words = (
+                f"{self._place.shown} answers as {role} in {latency_s * 1000:.0f} ms, "
+                f"{seen.used} of {seen.usable} connections taken"
+            )
+            return Finding(
+                state=State.UP, reason=Reason.OK, message=words, latency_s=latency_s, measures=measures
+            )
+        first = ordered[0]
+        return Finding(
+            state=first.state,
+            reason=first.reason,
+            message=first.message,
+            hard=first.hard,
+            latency_s=latency_s,
+            measures=measures,
+            evidence=tuple(
+                Evidence(name=str(problem.reason), value=problem.message) for problem in ordered[1:6]
+            ),
+        )
+
+    def _with_grace(self, finding: Finding) -> Finding:
+        """Starting up and recovery are `starting` for a while; then the database is simply not there."""
+        if finding.state is not State.STARTING:
+            self._starting_since_s = None
+            return finding
+        now = self._clock.monotonic_s()
+        if self._starting_since_s is None:
+            self._starting_since_s = now
+        lasted_s = now - self._starting_since_s
+        if lasted_s < self._options.starting_grace:
+            return finding
+        words = f"{finding.message}, for {lasted_s:.0f} s now (grace {self._options.starting_grace})"
+        return replace(finding, state=State.DOWN, message=words)

@@ -1,0 +1,51 @@
+"""A database's table in gaia.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from checks.postgres.place import Place, TlsMode, parse_url
+from checks.postgres.thresholds import Profile, Thresholds
+from checks.secret import Secret
+from checks.units import Duration
+
+Role = Literal["primary", "standby", "any"]
+
+
+class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to look at one PostgreSQL database.
+
+    `expected_role`: a server in the other role is down for its callers.
+    `slower_than`: log-in and first query together; over it the database is degraded.
+    `profile`: whose thresholds hold; `auto` goes by the environment's name. `thresholds` win over it.
+    `hold`: keep one session open between looks, with a sentinel on it. False where the server may sleep:
+    a held session keeps it awake.
+    `heartbeat`, `answer_within`: how often the held session is asked, and when silence counts.
+    `standbys`: how many standbys the primary should have. None: as many as were seen last.
+    `replicas`: look at each standby directly too, under the same user.
+    `canary`: how often a write is tried; None in every environment but production.
+    `starting_grace`: how long starting up or recovery may take before the database counts as down.
+    """
+
+    url: Secret
+    expected_role: Role = "any"
+    slower_than: Duration | None = None
+    profile: Profile = "auto"
+    thresholds: Thresholds = Thresholds()
+    tls: TlsMode | None = None
+    ca_file: str = ""
+    hold: bool = True
+    heartbeat: Duration = Duration(1.0)
+    answer_within: Duration = Duration(2.0)
+    standbys: int | None = None
+    replicas: bool = True
+    replica_port: int | None = None
+    canary: Duration | None = None
+    statements: bool = True
+    starting_grace: Duration = Duration(60.0)
+
+    def place(self) -> Place:
+        """Raises ValueError when `url` is not a PostgreSQL URL."""
+        return parse_url(self.url, tls=self.tls, ca_file=self.ca_file)

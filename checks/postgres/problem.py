@@ -1,0 +1,56 @@
+"""One thing that is not as it should be; the worst of them is the finding's, the others its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from checks.finding import SEVERITY, State
+from checks.reason import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A state with its reason and sentence. `urgent` marks a critical limit: it is told before a warning."""
+
+    state: State
+    reason: Reason
+    message: str
+    urgent: bool = False
+    hard: bool = False
+
+
+class Limit(Protocol):
+    """A pair of limits over one quantity."""
+
+    @property
+    def warn(self) -> float | None: ...
+    @property
+    def critical(self) -> float | None: ...
+
+
+_RANK: Final = {state: rank for rank, state in enumerate(SEVERITY)}
+
+
+def worst_first(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Down before degraded, critical before warning, otherwise in the order they were found."""
+    return tuple(sorted(problems, key=lambda problem: (_RANK[problem.state], not problem.urgent)))
+
+
+def over(
+    limit: Limit | None,
+    value: float | None,
+    reason: Reason,
+    message: Callable[[float], str],
+    *,
+    critical_state: State = State.DEGRADED,
+) -> tuple[Problem, ...]:
+    """A problem when `value` reaches a limit; `message` gets the limit that was reached."""
+    if limit is None or value is None:
+        return ()
+    if limit.critical is not None and value >= limit.critical:
+        return (Problem(state=critical_state, reason=reason, message=message(limit.critical), urgent=True),)
+    if limit.warn is not None and value >= limit.warn:
+        return (Problem(state=State.DEGRADED, reason=reason, message=message(limit.warn)),)
+    return ()
