@@ -61,9 +61,10 @@ async def test_what_was_added_is_read_back_also_by_the_next_process(tmp_path: Pa
 async def test_changes_are_kept_newest_first(tmp_path: Path) -> None:
     history = History(tmp_path / "history.db", SystemClock())
     running = asyncio.create_task(history.run())
-    for second in (2.0, 1.0, 3.0):
-        await history.add_change(second, f"{second}")
-    assert await history.changes(limit=2) == ("3.0", "2.0")
+    now_s = SystemClock().wall_s()
+    for ago_s, change in ((2.0, "before"), (3.0, "long before"), (1.0, "now")):
+        await history.add_change(now_s - ago_s, change)
+    assert await history.changes(limit=2) == ("now", "before")
     running.cancel()
     await asyncio.wait([running])
 
