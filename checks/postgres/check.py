@@ -7,13 +7,14 @@ from dataclasses import replace
 import msgspec
 
 from checks.catalog import ProbeKit
-from checks.finding import Evidence, Finding, Measure, Phase, PhaseTime, State
+from checks.finding import Finding, Phase, PhaseTime, State
+from checks.limits import chosen
 from checks.postgres import faults, judge_vitals, vitals
 from checks.postgres.knock import Knock, Knocker, Stage
 from checks.postgres.options import PostgresOptions
-from checks.postgres.problem import Problem, over, worst_first
 from checks.postgres.session import QueryRefusedError, Session
 from checks.postgres.thresholds import effective
+from checks.problem import Problem, finding_of, over
 from checks.reason import Reason
 from checks.target import Target
 from checks.units import Duration
@@ -118,7 +119,7 @@ class PostgresCheck:
 
     def _slow(self, latency_s: float) -> tuple[Problem, ...]:
         own = self._options.slower_than
-        limit = judge_vitals.limit(self._limits.latency)
+        limit = chosen(self._limits.latency)
         words = f"{self._place.shown} took {latency_s:.2f} s to let the agent in and answer"
         if own is not None:
             if latency_s < own:
@@ -127,28 +128,15 @@ class PostgresCheck:
         return over(limit, latency_s, Reason.PG_SLOW, lambda at: f"{words} (limit {Duration(at)})")
 
     def _finding(self, seen: vitals.Vitals, problems: tuple[Problem, ...], *, latency_s: float) -> Finding:
-        ordered = worst_first(problems)
-        measures: tuple[Measure, ...] = judge_vitals.measures(seen)
         role = "standby" if seen.in_recovery else "primary"
-        if not ordered:
-            words = (
+        return finding_of(
+            problems,
+            fine=(
                 f"{self._place.shown} answers as {role} in {latency_s * 1000:.0f} ms, "
                 f"{seen.used} of {seen.usable} connections taken"
-            )
-            return Finding(
-                state=State.UP, reason=Reason.OK, message=words, latency_s=latency_s, measures=measures
-            )
-        first = ordered[0]
-        return Finding(
-            state=first.state,
-            reason=first.reason,
-            message=first.message,
-            hard=first.hard,
-            latency_s=latency_s,
-            measures=measures,
-            evidence=tuple(
-                Evidence(name=str(problem.reason), value=problem.message) for problem in ordered[1:6]
             ),
+            latency_s=latency_s,
+            measures=judge_vitals.measures(seen),
         )
 
     def _with_grace(self, finding: Finding) -> Finding:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from checks.finding import Measure, State
+from checks.limits import chosen
 from checks.postgres.options import Role
-from checks.postgres.problem import Limit, Problem, over
 from checks.postgres.thresholds import Thresholds
 from checks.postgres.vitals import Vitals
+from checks.problem import Problem, over
 from checks.reason import Reason
 from checks.units import Duration
 
@@ -20,11 +21,6 @@ def judge(vitals: Vitals, limits: Thresholds, *, shown: str, role: Role) -> tupl
         *_waiting(vitals, limits, shown),
         *_ages(vitals, limits, shown),
     )
-
-
-def limit(value: object) -> Limit | None:
-    """A limit of an effective `Thresholds`, where nothing is UNSET any more."""
-    return value if hasattr(value, "critical") else None  # type: ignore[return-value]  # effective() decided.
 
 
 def age(seconds: float) -> str:
@@ -69,7 +65,7 @@ def _connections(vitals: Vitals, limits: Thresholds, shown: str) -> tuple[Proble
         )
         return (Problem(state=State.DOWN, reason=Reason.PG_TOO_MANY_CONNECTIONS, message=words, urgent=True),)
     return over(
-        limit(limits.connections),
+        chosen(limits.connections),
         used / usable,
         Reason.PG_CONNECTIONS_HIGH,
         lambda at: (
@@ -83,7 +79,7 @@ def _waiting(vitals: Vitals, limits: Thresholds, shown: str) -> tuple[Problem, .
     sync, lock = vitals.sync_wait_s or 0.0, vitals.lock_wait_s or 0.0
     return (
         *over(
-            limit(limits.sync_wait),
+            chosen(limits.sync_wait),
             vitals.sync_wait_s,
             Reason.PG_SYNCREP_STALLED,
             lambda at: (
@@ -93,7 +89,7 @@ def _waiting(vitals: Vitals, limits: Thresholds, shown: str) -> tuple[Problem, .
             critical_state=State.DOWN,
         ),
         *over(
-            limit(limits.lock_wait),
+            chosen(limits.lock_wait),
             vitals.lock_wait_s,
             Reason.PG_LOCK_WAIT,
             lambda at: (
@@ -109,7 +105,7 @@ def _ages(vitals: Vitals, limits: Thresholds, shown: str) -> tuple[Problem, ...]
     idle, snapshot = vitals.idle_in_transaction_s or 0.0, vitals.oldest_snapshot_s or 0.0
     return (
         *over(
-            limit(limits.idle_in_transaction),
+            chosen(limits.idle_in_transaction),
             vitals.idle_in_transaction_s,
             Reason.PG_IDLE_IN_TRANSACTION,
             lambda at: (
@@ -118,7 +114,7 @@ def _ages(vitals: Vitals, limits: Thresholds, shown: str) -> tuple[Problem, ...]
             ),
         ),
         *over(
-            limit(limits.longest_transaction),
+            chosen(limits.longest_transaction),
             longest,
             Reason.PG_LONG_TRANSACTION,
             lambda at: (
@@ -127,7 +123,7 @@ def _ages(vitals: Vitals, limits: Thresholds, shown: str) -> tuple[Problem, ...]
             ),
         ),
         *over(
-            limit(limits.oldest_snapshot),
+            chosen(limits.oldest_snapshot),
             vitals.oldest_snapshot_s,
             Reason.PG_XMIN_HORIZON,
             lambda at: (

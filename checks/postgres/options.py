@@ -6,8 +6,9 @@ from typing import Literal
 
 import msgspec
 
+from checks.limits import Profile
 from checks.postgres.place import Place, TlsMode, parse_url
-from checks.postgres.thresholds import Profile, Thresholds
+from checks.postgres.thresholds import Thresholds
 from checks.secret import Secret
 from checks.units import Duration
 

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from checks.units import Duration, Ratio, Size
-
-Profile = Literal["auto", "development", "staging", "production"]
-
-
-class DurationLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A time above which a signal is worth a warning, and one above which it is critical."""
-
-    warn: Duration | None = None
-    critical: Duration | None = None
-
-
-class RatioLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A share above which a signal is worth a warning, and one above which it is critical."""
-
-    warn: Ratio | None = None
-    critical: Ratio | None = None
-
-
-class SizeLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A size above which a signal is worth a warning, and one above which it is critical."""
-
-    warn: Size | None = None
-    critical: Size | None = None
-
-
-class CountLimit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A number above which a signal is worth a warning, and one above which it is critical."""
-
-    warn: float | None = None
-    critical: float | None = None
-
-
-def seconds(warn: float | None, critical: float | None) -> DurationLimit:
-    return DurationLimit(
-        warn=None if warn is None else Duration(warn),
-        critical=None if critical is None else Duration(critical),
-    )
-
-
-def shares(warn: float | None, critical: float | None) -> RatioLimit:
-    return RatioLimit(
-        warn=None if warn is None else Ratio(warn), critical=None if critical is None else Ratio(critical)
-    )
-
-
-def sizes(warn: int | None, critical: int | None) -> SizeLimit:
-    return SizeLimit(
-        warn=None if warn is None else Size(warn), critical=None if critical is None else Size(critical)
-    )
+from checks.limits import (
+    CountLimit,
+    DurationLimit,
+    Profile,
+    RatioLimit,
+    SizeLimit,
+    counts,
+    over_defaults,
+    profile_of,
+    seconds,
+    shares,
+    sizes,
+)
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,7 +82,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
         idle_in_transaction=seconds(900, None),
         longest_transaction=seconds(600, None),
         lock_wait=seconds(60, None),
-        deadlocks_per_minute=CountLimit(warn=5),
+        deadlocks_per_minute=counts(5, None),
         rollbacks=shares(0.20, None),
         cache_misses=None,
         replay_bytes=sizes(100 * _MB, None),
@@ -142,7 +105,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
         idle_in_transaction=seconds(300, 900),
         longest_transaction=seconds(120, 900),
         lock_wait=seconds(10, 60),
-        deadlocks_per_minute=CountLimit(warn=1, critical=5),
+        deadlocks_per_minute=counts(1, 5),
         rollbacks=shares(0.10, 0.30),
         cache_misses=shares(0.02, None),
         replay_bytes=sizes(50 * _MB, 100 * _MB),
@@ -157,24 +120,11 @@ _PROFILES: Final[dict[str, Thresholds]] = {
         requested_checkpoints=shares(0.50, None),
         sequences=shares(0.75, 0.90),
         canary=seconds(0.5, 2),
-        statement_slowdown=CountLimit(warn=5),
+        statement_slowdown=counts(5, None),
     ),
 }
-_ALIASES: Final = {"dev": "development", "stg": "staging"}
-
-
-def profile_of(environment: str, profile: Profile) -> str:
-    """The profile an environment goes by: the one written, else its own name, else production's."""
-    if profile != "auto":
-        return profile
-    name = _ALIASES.get(environment, environment)
-    return name if name in _PROFILES else "production"
 
 
 def effective(environment: str, profile: Profile, written: Thresholds) -> Thresholds:
     """Every limit decided: those written over those of the profile. No field is UNSET afterwards."""
-    values = {
-        name: own if (own := getattr(written, name)) is not UNSET else default
-        for name, default in msgspec.structs.asdict(_PROFILES[profile_of(environment, profile)]).items()
-    }
-    return Thresholds(**values)
+    return over_defaults(written, _PROFILES[profile_of(environment, profile)])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from checks.finding import SEVERITY, State
+from checks.finding import SEVERITY, Evidence, Finding, Measure, PhaseTime, State
+from checks.limits import Limit
 from checks.reason import Reason
 
 
@@ -19,15 +20,6 @@ class Problem:
     message: str
     urgent: bool = False
     hard: bool = False
-
-
-class Limit(Protocol):
-    """A pair of limits over one quantity."""
-
-    @property
-    def warn(self) -> float | None: ...
-    @property
-    def critical(self) -> float | None: ...
 
 
 _RANK: Final = {state: rank for rank, state in enumerate(SEVERITY)}
@@ -54,3 +46,28 @@ def over(
     if limit.warn is not None and value >= limit.warn:
         return (Problem(state=State.DEGRADED, reason=reason, message=message(limit.warn)),)
     return ()
+
+
+def finding_of(
+    problems: Iterable[Problem],
+    *,
+    fine: str,
+    latency_s: float | None = None,
+    phases: tuple[PhaseTime, ...] = (),
+    measures: tuple[Measure, ...] = (),
+    evidence: tuple[Evidence, ...] = (),
+) -> Finding:
+    """The worst problem as the finding, the next five as its evidence; `fine` is said when there is none."""
+    ordered = worst_first(problems)
+    first = ordered[0] if ordered else Problem(state=State.UP, reason=Reason.OK, message=fine)
+    return Finding(
+        state=first.state,
+        reason=first.reason,
+        message=first.message,
+        hard=first.hard,
+        latency_s=latency_s,
+        phases=phases,
+        measures=measures,
+        evidence=evidence
+        + tuple(Evidence(name=str(problem.reason), value=problem.message) for problem in ordered[1:6]),
+    )
