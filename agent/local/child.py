@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 LEASH: Final = Path(__file__).with_name("leash.py")
 _STEP_S: Final = 0.005
@@ -37,18 +37,24 @@ class Child:
         environ: Mapping[str, str] | None = None,
         drop: Sequence[str] = (),
         cwd: Path | None = None,
+        piped: bool = False,
     ) -> None:
         self.log = log
         with log.open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603  # Our own argument vector, no shell.
                 leashed(command, drop=drop),
                 stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE if piped else sink,
+                stderr=sink,
                 env=None if environ is None else dict(environ),
                 cwd=cwd,
                 start_new_session=True,
             )
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What it prints, for one who asked to have it `piped`; the log has only its standard error then."""
+        return self._process.stdout
 
     @property
     def pid(self) -> int:
