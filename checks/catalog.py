@@ -19,6 +19,7 @@ ENTRY_POINT_GROUP: Final = "gaia.checks"
 
 # One line per kind: the name written in gaia.yaml and the module that exposes its KIND.
 MODULES: Final[dict[str, str]] = {
+    "http": "checks.http",
     "postgres": "checks.postgres.kind",
 }
 

@@ -1,0 +1,27 @@
+"""The `http` check."""
+
+from __future__ import annotations
+
+from checks.catalog import CheckKind, ProbeKit
+from checks.http.check import HttpCheck
+from checks.http.measures import HTTP_MEASURES, TLS_MEASURES
+from checks.http.options import HttpOptions
+from checks.http.sentinel import HttpSentinel
+from checks.target import Target
+
+
+def _build(target: Target, options: HttpOptions, kit: ProbeKit) -> HttpCheck:
+    return HttpCheck(target, options, kit)
+
+
+def _sentinel(target: Target, options: HttpOptions, kit: ProbeKit) -> HttpSentinel:
+    return HttpSentinel(target, options, kit)
+
+
+KIND = CheckKind(
+    name="http",
+    options=HttpOptions,
+    build=_build,
+    measures=(*HTTP_MEASURES, *TLS_MEASURES),
+    sentinel=_sentinel,
+)

@@ -1,0 +1,237 @@
+"""The HTTP check: one look at a service, its phases apart, its health document read, its story kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from checks.catalog import ProbeKit
+from checks.finding import Finding, State
+from checks.http.exchange import Answer, exchange
+from checks.http.finding import finding_of, timed_out
+from checks.http.login import Login
+from checks.http.options import HttpOptions
+from checks.http.request import Request, redirected, request_of
+from checks.reason import Reason
+from checks.target import Target
+from checks.wire.certificate import Certificate
+from checks.wire.dial import CertificateFault, TlsSeen, connect, resolve, secure
+from checks.wire.fault import Fault, NoSocketLeft
+from checks.wire.journey import Journey
+from checks.wire.stream import Stream
+
+_FRESH_EVERY: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+Allowed = Callable[[str, int], bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class Look:
+    """What one look gathers on its way; it is judged at the end, however it ends."""
+
+    trace_id: str
+    journey: Journey = field(default_factory=Journey)
+    answer: Answer | None = None
+    tls: TlsSeen | None = None
+    chain: tuple[Certificate, ...] = ()
+    redirects: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A connection kept between two looks, and what its making showed."""
+
+    stream: Stream
+    ip: str | None
+    tls: TlsSeen | None
+
+
+class HttpCheck:
+    """Probes `options.url`. `allowed(host, port)` may forbid where a redirect leads."""
+
+    def __init__(
+        self, target: Target, options: HttpOptions, kit: ProbeKit, *, allowed: Allowed | None = None
+    ) -> None:
+        self._target = target
+        self._options = options
+        self._kit = kit
+        self._allowed = allowed
+        self._login = Login(options.auth, kit, options)
+        self._request = request_of(
+            options.url,
+            method=options.method,
+            private=tuple((name, value.reveal()) for name, value in options.headers.items()),
+            body=options.body.reveal().encode() if options.body is not None else b"",
+        )
+        self._prebuilt: bytes | None = None
+        self._held: _Held | None = None
+        self._looks = 0
+
+    async def probe(self) -> Finding:
+        self._looks += 1
+        if self._options.address == "all":
+            return await self._probe_every_address()
+        return await self._probe_one(None)
+
+    async def _probe_one(self, address: str | None) -> Finding:
+        look = Look(trace_id="")
+        fault: Fault | None = None
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                await self._look(look, address)
+        except TimeoutError:
+            fault = timed_out(look.journey, self._options.timeout)
+        except CertificateFault as error:
+            fault, look.chain = error, error.chain
+        except Fault as error:
+            fault = error
+        except NoSocketLeft as error:
+            return Finding(
+                state=State.UNKNOWN,
+                reason=Reason.AGENT,
+                message=f"the agent has no socket left for {self._target.address} ({error}): raise its limits",
+            )
+        return finding_of(self._target, self._options, look, fault, now_s=self._kit.clock.wall_s())
+
+    async def _probe_every_address(self) -> Finding:
+        from checks.http.addresses import agreement
+
+        journey = Journey()
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                origin = self._request.origin
+                addresses = await resolve(origin.host, self._options.ip, self._kit.resolver, journey)
+        except (TimeoutError, Fault) as error:
+            fault = error if isinstance(error, Fault) else timed_out(journey, self._options.timeout)
+            look = Look(trace_id="", journey=journey)
+            return finding_of(self._target, self._options, look, fault, now_s=self._kit.clock.wall_s())
+        async with asyncio.TaskGroup() as group:
+            looks = [group.create_task(self._probe_one(address)) for address in addresses]
+        findings = {address: look.result() for address, look in zip(addresses, looks, strict=True)}
+        return agreement(self._target, findings)
+
+    async def _look(self, look: Look, address: str | None) -> None:
+        request = self._request
+        if self._options.auth is not None:
+            request = await self._login.authorized(request)
+        if self._held is not None and address is None:
+            held, self._held = self._held, None
+            if self._looks % _FRESH_EVERY == 0 and self._options.connection == "mixed":
+                held.stream.close()
+            elif await self._ask_held(look, request, held):
+                return
+        while True:
+            answer = await self._ask(look, request, address)
+            location = answer.head.get("location")
+            if answer.head.status not in _REDIRECTS or location is None or not self._options.redirects:
+                return
+            request = self._next(look, request, location)
+            address = None
+
+    async def _ask_held(self, look: Look, request: Request, held: _Held) -> bool:
+        """Ask on the kept connection; False when that is in doubt and a fresh one must tell."""
+        look.journey.ip, look.tls = held.ip, held.tls
+        look.chain = held.tls.chain if held.tls is not None else ()
+        try:
+            async with asyncio.timeout(self._options.timeout / 2):
+                answer = await self._exchange(look, request, held.stream)
+        except (Fault, TimeoutError) as error:
+            held.stream.close()
+            look.journey = Journey()
+            look.journey.note("kept connection", str(error) or "did not answer in time")
+            return False
+        except BaseException:
+            held.stream.close()
+            raise
+        self._keep(held, answer)
+        if self._options.expect.accepts(answer.head.status):
+            return True
+        look.journey = Journey()
+        look.answer = None
+        return False
+
+    async def _ask(self, look: Look, request: Request, address: str | None) -> Answer:
+        """One request over a connection of its own."""
+        origin, options, journey = request.origin, self._options, look.journey
+        if options.require_tls and origin.scheme != "https":
+            raise Fault(Reason.CONFIG, "is asked without TLS although require_tls is set")
+        addresses = (
+            (address,) if address else await resolve(origin.host, options.ip, self._kit.resolver, journey)
+        )
+        if options.address == "first":
+            addresses = addresses[:1]
+        wire = await connect(addresses, origin.port, journey)
+        stream: Stream = wire
+        tls: TlsSeen | None = None
+        try:
+            if origin.scheme == "https":
+                stream, tls = await secure(wire, origin.host, options.tls, journey)
+                look.tls, look.chain = tls, tls.chain
+            answer = await self._exchange(look, request, stream)
+        except BaseException:
+            stream.close()
+            raise
+        if self._kept and request.origin == self._request.origin:
+            self._keep(_Held(stream=stream, ip=journey.ip, tls=tls), answer)
+        else:
+            stream.close()
+        return answer
+
+    @property
+    def _kept(self) -> bool:
+        return self._options.connection != "fresh" and self._options.address != "all"
+
+    def _keep(self, held: _Held, answer: Answer) -> None:
+        if answer.reusable and self._held is None:
+            self._held = held
+        else:
+            held.stream.close()
+
+    async def _exchange(self, look: Look, request: Request, stream: Stream) -> Answer:
+        ids = os.urandom(24).hex()
+        look.trace_id = ids[:32]
+        parent = f"traceparent: 00-{ids[:32]}-{ids[32:]}-01\r\n\r\n".encode()
+        answer = await exchange(
+            stream,
+            b"".join((self._head(request), parent, request.body)),
+            method=request.method,
+            body_limit=self._options.body_limit,
+            journey=look.journey,
+        )
+        look.answer = answer
+        return answer
+
+    def _head(self, request: Request) -> bytes:
+        if request is not self._request:
+            return request.head(keep=self._kept)
+        if self._prebuilt is None:
+            self._prebuilt = request.head(keep=self._kept)
+        return self._prebuilt
+
+    def _next(self, look: Look, request: Request, location: str) -> Request:
+        look.redirects += 1
+        if look.redirects > self._options.redirects:
+            raise Fault(Reason.REDIRECT_LIMIT, f"redirects more than {self._options.redirects} times")
+        assert look.answer is not None
+        try:
+            following = redirected(request, location, look.answer.head.status)
+        except ValueError as error:
+            raise Fault(Reason.REDIRECT_INVALID, f'redirects to "{location[:100]}": {error}') from error
+        origin = following.origin
+        look.journey.note(f"redirect {look.redirects}", following.shown)
+        if origin.scheme == "http" and self._options.require_tls:
+            raise Fault(Reason.REDIRECT_INVALID, f"redirects from TLS to plain {following.shown}")
+        if self._allowed is not None and not self._allowed(origin.host, origin.port):
+            raise Fault(Reason.REDIRECT_INVALID, f"redirects to {origin}, which may not be probed")
+        if request.origin.scheme == "https" and origin.scheme == "http":
+            following = replace(following, private=())
+        return following
+
+    async def close(self) -> None:
+        if self._held is not None:
+            self._held.stream.close()
+            self._held = None

@@ -1,0 +1,143 @@
+"""From an answer to a Finding: pure. The body wins over the status code, and a disagreement is told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from checks.finding import State
+from checks.health_document import HealthDocument, read
+from checks.http.exchange import Answer
+from checks.http.options import Expect, HttpOptions
+from checks.reason import Reason
+from checks.units import Duration
+
+_SERVER_ERROR: Final = 500
+_WORST_CLAIMS: Final = (State.DOWN, State.DEGRADED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A state, why, and what the address did, as the end of a sentence."""
+
+    state: State
+    reason: Reason
+    words: str
+    document: HealthDocument | None = None
+
+
+def judge(answer: Answer, options: HttpOptions, latency_s: float) -> Judgement:
+    """Judge a whole answer that took `latency_s`."""
+    document = read(answer.body) if options.health != "off" else None
+    failed = _mismatch(answer, options.expect)
+    accepted = options.expect.accepts(answer.head.status)
+    if document is not None:
+        spoken = _spoken(document, answer.head.status, accepted=accepted)
+        if spoken is not None:
+            return spoken
+    if not accepted:
+        return _refused(answer, options.expect)
+    if options.health == "require" and document is None:
+        return Judgement(
+            state=State.DOWN,
+            reason=Reason.HEALTH_DOCUMENT,
+            words=f"answers {answer.head.status} without a health document",
+        )
+    if failed is not None:
+        return Judgement(state=State.DOWN, reason=failed[0], words=failed[1], document=document)
+    if latency_s > options.slower_than:
+        return Judgement(
+            state=State.DEGRADED,
+            reason=Reason.SLOW,
+            words=f"answers {answer.head.status} in {spell(latency_s)}, slower than {options.slower_than}",
+            document=document,
+        )
+    return Judgement(
+        state=State.UP,
+        reason=Reason.OK,
+        words=f"answers {answer.head.status} in {spell(latency_s)}",
+        document=document,
+    )
+
+
+def _spoken(document: HealthDocument, status: int, *, accepted: bool) -> Judgement | None:
+    """What the document decides; None when it only agrees that all is well."""
+    named = ", ".join(
+        f"{claim.about} {claim.state}" + (f" ({claim.output[:80]})" if claim.output else "")
+        for worst in _WORST_CLAIMS
+        for claim in document.claims
+        if claim.state is worst
+    )
+    about = f": {named[:300]}" if named else f": {document.output[:200]}" if document.output else ""
+    match document.state:
+        case State.DOWN | State.DEGRADED | State.STARTING:
+            reason = Reason.STARTING if document.state is State.STARTING else Reason.HEALTH_DOCUMENT
+            return Judgement(
+                state=document.state,
+                reason=reason,
+                words=f'says it is "{document.word}"{about} (status {status})',
+                document=document,
+            )
+        case State.UP if not accepted and status >= _SERVER_ERROR:
+            return Judgement(
+                state=State.DEGRADED,
+                reason=Reason.CONTRADICTION,
+                words=f'says it is "{document.word}" but answers {status}: load balancers will avoid it',
+                document=document,
+            )
+    return None
+
+
+def _refused(answer: Answer, expect: Expect) -> Judgement:
+    expected = ", ".join(str(status) for status in expect.status)
+    phrase = f" {answer.head.phrase[:60]}" if answer.head.phrase else ""
+    return Judgement(
+        state=State.DOWN,
+        reason=Reason.STATUS,
+        words=f"answers {answer.head.status}{phrase}, expected {expected}",
+    )
+
+
+def _mismatch(answer: Answer, expect: Expect) -> tuple[Reason, str] | None:
+    """The first condition on header or body that does not hold."""
+    for name, pattern in expect.header.items():
+        values = [value for key, value in answer.head.fields if key == name.lower()]
+        if not any(re.search(pattern, value) for value in values):
+            held = f'is "{values[0][:80]}"' if values else "is missing"
+            return Reason.HEADER_MATCH, f'answers with a header "{name}" that {held}, expected {pattern}'
+    if not (expect.body or expect.body_not or expect.json):
+        return None
+    text = answer.body.decode("utf-8", "replace")
+    for pattern in expect.body:
+        if not re.search(pattern, text):
+            return Reason.BODY_MATCH, f"answers a body without {pattern}"
+    for pattern in expect.body_not:
+        if re.search(pattern, text):
+            return Reason.BODY_MATCH, f"answers a body with {pattern}"
+    return _json_mismatch(answer.body, expect)
+
+
+def _json_mismatch(body: bytes, expect: Expect) -> tuple[Reason, str] | None:
+    if not expect.json:
+        return None
+    try:
+        tree = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Reason.BODY_MATCH, "answers a body that is not JSON"
+    for condition in expect.conditions():
+        failure = condition.failure(tree)
+        if failure is not None:
+            return Reason.BODY_MATCH, f"answers JSON where {failure}"
+    return None
+
+
+def spell(duration_s: float) -> str:
+    """A measured time, short: `0.4 ms`, `12 ms`, `2.31 s`."""
+    if duration_s < 0.01:
+        return f"{duration_s * 1000:.2g} ms"
+    if duration_s < 1:
+        return f"{duration_s * 1000:.0f} ms"
+    return f"{Duration(round(duration_s, 2)):.3g} s"

@@ -1,0 +1,122 @@
+"""Logging in to what is probed: basic, bearer, and OAuth2 client credentials."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_plus, urlencode
+
+import msgspec
+
+from checks.catalog import ProbeKit
+from checks.http.exchange import exchange
+from checks.http.options import Auth, OAuth2
+from checks.http.request import Request, basic, request_of
+from checks.reason import Reason
+from checks.wire.dial import connect, resolve, secure
+from checks.wire.fault import Fault
+from checks.wire.journey import Journey
+from checks.wire.stream import Stream
+from checks.wire.tls_options import TlsOptions
+
+if TYPE_CHECKING:
+    from checks.http.options import HttpOptions
+
+_TOKEN_BYTES: Final = 65536
+# A token is renewed this long before its end, so that it does not expire on its way.
+_MARGIN_S: Final = 10.0
+_DEFAULT_LIFE_S: Final = 300.0
+
+
+class _Token(msgspec.Struct):
+    access_token: str
+    expires_in: float = _DEFAULT_LIFE_S
+
+
+class Login:
+    """Adds the credentials of `auth` to requests; keeps an OAuth2 token until it ends."""
+
+    def __init__(self, auth: Auth | None, kit: ProbeKit, options: HttpOptions) -> None:
+        self._auth = auth
+        self._kit = kit
+        self._options = options
+        self._token: str | None = None
+        self._token_ends_s = 0.0
+
+    async def authorized(self, request: Request) -> Request:
+        """`request` with an Authorization header for its own origin. Raises Fault(config)."""
+        auth = self._auth
+        if auth is None:
+            return request
+        if auth.basic is not None:
+            value = basic(auth.basic.username, auth.basic.password.reveal())
+        elif auth.bearer is not None:
+            value = f"Bearer {auth.bearer.reveal()}"
+        elif auth.bearer_file is not None:
+            value = f"Bearer {_from_file(auth.bearer_file)}"
+        else:
+            assert auth.oauth2 is not None
+            value = f"Bearer {await self._token_of(auth.oauth2)}"
+        return replace(request, private=(*request.private, ("authorization", value)))
+
+    def forget(self) -> None:
+        """The token was refused: get a new one next time."""
+        self._token = None
+
+    async def _token_of(self, oauth2: OAuth2) -> str:
+        now_s = self._kit.clock.monotonic_s()
+        if self._token is not None and now_s < self._token_ends_s:
+            return self._token
+        try:
+            token = await self._fetch(oauth2)
+        except Fault as fault:
+            raise Fault(Reason.CONFIG, f"was not asked: the token server {fault.message}") from fault
+        self._token = token.access_token
+        self._token_ends_s = now_s + max(0.0, token.expires_in - _MARGIN_S)
+        return token.access_token
+
+    async def _fetch(self, oauth2: OAuth2) -> _Token:
+        form = {"grant_type": "client_credentials"}
+        if oauth2.scopes:
+            form["scope"] = " ".join(oauth2.scopes)
+        if oauth2.audience is not None:
+            form["audience"] = oauth2.audience
+        # RFC 6749 section 2.3.1: both are form-encoded before they become user name and password.
+        login = basic(quote_plus(oauth2.client_id), quote_plus(oauth2.client_secret.reveal()))
+        request = request_of(
+            oauth2.token_url,
+            method="POST",
+            private=(("authorization", login), ("content-type", "application/x-www-form-urlencoded")),
+            body=urlencode(form).encode(),
+        )
+        journey = Journey()
+        addresses = await resolve(request.origin.host, "any", self._kit.resolver, journey)
+        wire = await connect(addresses, request.origin.port, journey)
+        stream: Stream = wire
+        try:
+            if request.origin.scheme == "https":
+                stream, _ = await secure(wire, request.origin.host, TlsOptions(), journey)
+            answer = await exchange(
+                stream,
+                request.head(keep=False) + b"\r\n" + request.body,
+                method="POST",
+                body_limit=_TOKEN_BYTES,
+                journey=journey,
+            )
+        finally:
+            stream.close()
+        if answer.head.status != 200:
+            raise Fault(Reason.STATUS, f"answers {answer.head.status}")
+        try:
+            return msgspec.json.decode(answer.body, type=_Token, strict=False)
+        except msgspec.DecodeError as error:
+            raise Fault(Reason.BODY_MATCH, "sends no access_token") from error
+
+
+def _from_file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Fault(Reason.CONFIG, f"was not asked: the bearer_file {path} cannot be read") from error

@@ -1,0 +1,145 @@
+"""The `http` table of gaia.yaml: what is asked, and what counts as a right answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from checks.http.condition import Condition, parse_condition
+from checks.secret import Secret
+from checks.units import Duration, Size
+from checks.wire.dial import Family
+from checks.wire.tls_options import TlsOptions
+
+_STATUS: Final = re.compile(r"[1-9]\d\d|[1-9]xx|[1-9]\d\d-[1-9]\d\d")
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+Connection = Literal["fresh", "kept", "mixed"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Basic(_Table):
+    """User name and password (RFC 7617)."""
+
+    username: str
+    password: Secret
+
+
+class OAuth2(_Table):
+    """The client credentials grant (RFC 6749 section 4.4); the token is kept until it expires."""
+
+    token_url: str
+    client_id: str
+    client_secret: Secret
+    scopes: tuple[str, ...] = ()
+    audience: str | None = None
+
+
+class Auth(_Table):
+    """Exactly one way to log in; `bearer_file` is read again on each probe."""
+
+    basic: Basic | None = None
+    bearer: Secret | None = None
+    bearer_file: str | None = None
+    oauth2: OAuth2 | None = None
+
+    def __post_init__(self) -> None:
+        given = [way for way in (self.basic, self.bearer, self.bearer_file, self.oauth2) if way is not None]
+        if len(given) != 1:
+            raise ValueError("auth takes exactly one of basic, bearer, bearer_file and oauth2")
+
+
+class Expect(_Table):
+    """What a right answer looks like.
+
+    `status` lists codes (`200`), classes (`2xx`) and ranges (`200-299`); header and body patterns are regular
+    expressions that must be found somewhere, `body_not` ones nowhere; `json` conditions read
+    `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern) and `exists`, and `len(path)`.
+    """
+
+    status: tuple[str | int, ...] = ("2xx",)
+    header: dict[str, str] = {}
+    body: tuple[str, ...] = ()
+    body_not: tuple[str, ...] = ()
+    json: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for status in self.status:
+            if not _STATUS.fullmatch(str(status)):
+                raise ValueError(f'"{status}" is no status: write 200, 2xx or 200-299')
+        for pattern in (*self.header.values(), *self.body, *self.body_not):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f'"{pattern}" is no regular expression: {error}') from error
+        self.conditions()
+
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(parse_condition(text) for text in self.json)
+
+    def accepts(self, code: int) -> bool:
+        """Whether `code` is one of the expected ones."""
+        for status in self.status:
+            low, _, high = str(status).replace("xx", "00").partition("-")
+            top = int(low) + 99 if str(status).endswith("xx") else int(high or low)
+            if int(low) <= code <= top:
+                return True
+        return False
+
+
+class HttpOptions(_Table):
+    """One HTTP check.
+
+    `address`: probe the first address of the name, every one of them (`all`), or the first that answers
+    (`happy`). `connection`: a new one for each probe (`fresh`), one kept open (`kept`), or kept with every
+    fifth and every doubtful probe fresh (`mixed`). `health`: read health documents (`auto`), insist on one
+    (`require`) or never look (`off`). `heartbeat`: how often the sentinel asks on its held connection; `0s`
+    holds none.
+    """
+
+    url: str
+    method: Method = "GET"
+    headers: dict[str, Secret] = {}
+    body: Secret | None = None
+    expect: Expect = Expect()
+    health: Literal["auto", "require", "off"] = "auto"
+    slower_than: Duration = Duration(2)
+    timeout: Duration = Duration(5)
+    tls: TlsOptions = TlsOptions()
+    require_tls: bool = False
+    auth: Auth | None = None
+    redirects: int = 5
+    address: Literal["happy", "first", "all"] = "happy"
+    ip: Family = "any"
+    connection: Connection = "fresh"
+    body_limit: Size = Size(1 << 20)
+    heartbeat: Duration = Duration(1)
+
+    def __post_init__(self) -> None:
+        check_url(self.url)
+        if not 0 <= self.redirects <= 20:
+            raise ValueError("redirects is a number from 0 to 20")
+        for name, value in self.headers.items():
+            if not _FIELD_NAME.fullmatch(name) or re.search(r"[\r\n\0]", value.reveal()):
+                raise ValueError(f'"{name}" is no header that can be sent')
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError with the remedy when `url` cannot be probed."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f'"{url}" is no URL: {error}') from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a URL to probe starts with http:// or https:// and names a host")
+    if port == 0 or re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError("a URL to probe has no spaces or control characters and no port 0")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("credentials do not belong into the URL: put them under auth")

@@ -1,0 +1,1 @@
+"""The wire: non-blocking sockets, TLS over them, arrival times from the kernel."""

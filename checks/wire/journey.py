@@ -1,0 +1,53 @@
+"""What happened on the way to an answer, kept while it happens, so that a cut-off look still tells its story."""
+
+from __future__ import annotations
+
+import time
+
+from checks.finding import Evidence, Phase, PhaseTime
+
+_EVIDENCE_CHARS = 500
+
+
+class Journey:
+    """The phases of one probe. A phase that never began or never ended has no time."""
+
+    __slots__ = ("_began_s", "_times", "evidence", "ip", "phase")
+
+    def __init__(self) -> None:
+        self.phase: Phase | None = None
+        self.ip: str | None = None
+        self._began_s = 0.0
+        self._times: dict[Phase, float] = {}
+        self.evidence: dict[str, str] = {}
+
+    def begin(self, phase: Phase) -> None:
+        self.phase = phase
+        self._began_s = time.monotonic()
+
+    def end(self, duration_s: float) -> None:
+        """The phase begun last took `duration_s`; redirects add up."""
+        if self.phase is not None:
+            self._times[self.phase] = self._times.get(self.phase, 0.0) + max(0.0, duration_s)
+            self.phase = None
+
+    @property
+    def unfinished_s(self) -> float:
+        """How long the unfinished phase has been going on."""
+        return time.monotonic() - self._began_s
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact as evidence, capped."""
+        self.evidence[name] = value[:_EVIDENCE_CHARS]
+
+    @property
+    def latency_s(self) -> float | None:
+        """The time the target took: the sum of its phases; None when none ended."""
+        return sum(self._times.values()) if self._times else None
+
+    def phases(self) -> tuple[PhaseTime, ...]:
+        times = self._times
+        return tuple([PhaseTime(phase=phase, duration_s=times[phase]) for phase in times])
+
+    def facts(self) -> tuple[Evidence, ...]:
+        return tuple([Evidence(name=name, value=value) for name, value in self.evidence.items()])

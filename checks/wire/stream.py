@@ -1,0 +1,218 @@
+"""A non-blocking stream connection that knows when its bytes really arrived.
+
+Arrival times come from the kernel (SO_TIMESTAMPNS), so a busy or throttled agent does not blame its own
+lateness on the target; where the kernel gives none, the time of reading is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+import socket
+import struct
+import sys
+import time
+from typing import Final, Protocol
+
+from checks.wire.reactor import BUFFER_BYTES, Reactor, reactor
+
+_LINUX: Final = sys.platform == "linux"
+_SO_TIMESTAMPNS: Final = 35
+_TIMESPEC: Final = struct.Struct("qq")
+_TCP_INFO_BYTES: Final = 104
+_ESTABLISHED: Final = 1
+_RTT: Final = struct.Struct("I")
+_RTT_OFFSET: Final = 68
+# The first SYN is repeated after a second: then the round trip alone says too little.
+_SYN_REPEATED_AFTER_S: Final = 0.9
+# A larger difference between arrival and reading is a step of the wall clock.
+_LARGEST_LAG_S: Final = 60.0
+_FAILED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+
+Endpoint = tuple[str, int]
+
+
+class Stream(Protocol):
+    """Bytes both ways, plain or through TLS."""
+
+    @property
+    def arrived_s(self) -> float:
+        """Monotonic time at which the last received bytes reached this machine."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Write everything. Raises OSError."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next bytes, or b"" at the end. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Give the socket back at once. May be called twice."""
+        ...
+
+
+class Wire:
+    """A TCP connection. One reader at a time; not safe for two tasks."""
+
+    __slots__ = (
+        "_closing",
+        "_fd",
+        "_reactor",
+        "_ready",
+        "_registered",
+        "_sock",
+        "_waiter",
+        "_writable",
+        "arrived_s",
+        "connect_s",
+        "lag_s",
+        "peer",
+    )
+
+    def __init__(self, sock: socket.socket, peer: Endpoint) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._reactor: Reactor = reactor()
+        self._registered = False
+        self._ready = False
+        self._closing = False
+        self._writable = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.peer = peer
+        self.connect_s = 0.0
+        self.arrived_s = 0.0
+        self.lag_s = 0.0
+
+    @classmethod
+    async def connect(cls, host: str, port: int) -> Wire:
+        """Connect to the literal address `host`. Raises OSError; closes the socket when cancelled."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        wire = cls(_socket(family), (host, port))
+        try:
+            await wire._connect()
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    async def _connect(self) -> None:
+        started = time.monotonic()
+        code = self._sock.connect_ex(self.peer)
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+        state, rtt_s = self._tcp_info()
+        # On this machine and its nearest neighbours the handshake is over already.
+        if state != _ESTABLISHED:
+            self._writable = True
+            await self._wait()
+            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+            self._ready = self._closing
+            _, rtt_s = self._tcp_info()
+        elapsed_s = time.monotonic() - started
+        # The kernel's own measure of the round trip, unless the SYN had to be repeated.
+        use_kernel = 0 < rtt_s < elapsed_s < _SYN_REPEATED_AFTER_S
+        self.connect_s = rtt_s if use_kernel else elapsed_s
+
+    def _tcp_info(self) -> tuple[int, float]:
+        """The connection's state and the round trip time of its handshake."""
+        if not _LINUX:
+            return 0, 0.0
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        return info[0], _RTT.unpack_from(info, _RTT_OFFSET)[0] / 1e6
+
+    async def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                sent = self._sock.send(view)
+            except BlockingIOError:
+                # Asked for once: asking again would report a waiting answer again, for ever.
+                if not self._writable and self._registered:
+                    self._reactor.want_writable(self._fd)
+                self._writable = True
+                await self._wait()
+                continue
+            view = view[sent:]
+
+    async def receive(self) -> bytes:
+        while True:
+            if not self._ready:
+                await self._wait()
+            try:
+                return self._read()
+            except BlockingIOError:
+                self._ready = self._closing = False
+
+    def _read(self) -> bytes:
+        buffer = self._reactor.buffer
+        if not _LINUX:
+            size = self._sock.recv_into(buffer)
+            self.arrived_s = time.monotonic()
+        else:
+            size, ancillary, _, _ = self._sock.recvmsg_into((buffer,), 64)
+            self.arrived_s = self._arrival(ancillary)
+        # Edge-triggered: a short read empties the socket, and its end was told with the last edge.
+        self._ready = size == BUFFER_BYTES or self._closing
+        return bytes(memoryview(buffer)[:size])
+
+    def _arrival(self, ancillary: list[tuple[int, int, bytes]]) -> float:
+        now_s = time.monotonic()
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+                lag_s: float = time.time() - (seconds + nanoseconds / 1e9)
+                if 0 < lag_s < _LARGEST_LAG_S:
+                    self.lag_s += lag_s
+                    return now_s - lag_s
+        return now_s
+
+    async def _wait(self) -> None:
+        """Until the socket is woken."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        if not self._registered:
+            self._registered = True
+            self._reactor.register(self._fd, self, writable=self._writable)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    async def ended(self) -> None:
+        """Return when the peer has ended the connection; bytes that arrive meanwhile stay for `receive`."""
+        while not self._closing:
+            await self._wait()
+
+    def woken(self, events: int) -> None:
+        self._ready = True
+        if events & _FAILED:
+            self._closing = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def hold(self, *, user_timeout_s: float) -> None:
+        """This connection is kept: a peer that vanished without a word ends it after `user_timeout_s`."""
+        if _LINUX:
+            milliseconds = round(user_timeout_s * 1000)
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._reactor.forget(self._fd)
+            self._fd = -1
+            self._sock.close()
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    if not _LINUX:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        return sock
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    return sock
