@@ -21,6 +21,7 @@ ENTRY_POINT_GROUP: Final = "gaia.checks"
 MODULES: Final[dict[str, str]] = {
     "http": "checks.http",
     "postgres": "checks.postgres.kind",
+    "nats": "checks.nats.kind",
 }
 
 

@@ -1,0 +1,1 @@
+"""NATS and JetStream: the raw link, the monitoring endpoints, the signals and their judgement."""

@@ -1,0 +1,67 @@
+"""The HTTP monitoring port of a NATS server: one small GET, its JSON, a limit on everything."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from checks.catalog import Resolver
+
+_MAX_BODY_BYTES: Final = 8 << 20
+_DEFAULT_PORTS: Final = {"http": 8222, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Status code and body."""
+
+    status: int
+    body: bytes
+
+
+class Monitor:
+    """One server's monitoring port."""
+
+    def __init__(self, url: str, resolver: Resolver, *, context: ssl.SSLContext | None = None) -> None:
+        """Raises ValueError when `url` is not an http(s) URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ValueError(f'monitor_url is an http:// or https:// URL, not "{parts.scheme}://"')
+        self._host = parts.hostname
+        self._port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        self._path = parts.path.rstrip("/")
+        self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._resolver = resolver
+        self.shown = f"{self._host}:{self._port}"
+
+    async def get(self, path: str) -> Answer:
+        """Raises OSError, or ValueError when it is not HTTP. The caller owns the deadline."""
+        addresses = await self._resolver.addresses(self._host)
+        reader, writer = await asyncio.open_connection(
+            addresses[0],
+            self._port,
+            ssl=self._context,
+            server_hostname=self._host if self._context else None,
+            limit=_MAX_BODY_BYTES,
+        )
+        try:
+            writer.write(f"GET {self._path}{path} HTTP/1.0\r\nHost: {self._host}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = bytearray()
+            while piece := await reader.read(65536):
+                body += piece
+                if len(body) > _MAX_BODY_BYTES:
+                    raise ValueError(f"{path} answers with more than {_MAX_BODY_BYTES} bytes")
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionResetError("closed before an answer") from error
+        except asyncio.LimitOverrunError as error:
+            raise ValueError("the header has no end") from error
+        finally:
+            writer.transport.abort()
+        words = head.split(None, 2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+            raise ValueError("not HTTP")
+        return Answer(status=int(words[1]), body=bytes(body))
