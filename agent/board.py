@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -201,7 +201,7 @@ class Board:
         """The number of the newest event; 0 before the first."""
         return self._seq
 
-    async def subscribe(self, after_seq: int | None = None) -> AsyncIterator[Event | None]:
+    async def subscribe(self, after_seq: int | None = None) -> AsyncGenerator[Event | None, None]:
         """Events as they happen, first those after `after_seq`; None: some were missed, read all again.
 
         The stream ends only by cancellation or by closing the iterator.

@@ -1,0 +1,1 @@
+"""What people and programs see over HTTP: the status page, the API, /metrics, the agent's own health."""
