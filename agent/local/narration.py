@@ -40,7 +40,7 @@ class Narration:
         first, *more = text.splitlines() or [""]
         glyph = f"{_GLYPHS.get(state, '·')} " if self._glyphs else ""
         word = self._tinted(state, f"{glyph}{state:<{_WORD_WIDTH}}")
-        clock = time.strftime("%H:%M:%S")
+        clock = time.strftime("%H:%M:%SZ", time.gmtime())
         with self._lock:
             self._write("\n".join([f"{clock}  {word} {name:<{_NAME_WIDTH}} {first}".rstrip(), *more]))
 

@@ -17,6 +17,7 @@ from agent.local.nats import LocalNats
 from agent.local.part import Part, Ready, Spawn, answers
 from agent.local.ports import LOOPBACK
 from agent.local.postgres import LocalPostgres
+from agent.local.traffic import PASSWORD_VARIABLE
 
 SERVICES: Final = ("auth", "asset", "chat", "gateway")
 """In the order they are started; the gateway routes to the others."""
@@ -160,8 +161,8 @@ class LocalParts:
         """A few real requests a second through the gateway."""
         url = self.urls("gateway")[0]
         command = [sys.executable, "-m", "agent.local.traffic", "--rate", f"{rate:g}", url]
-        # The environment, not the arguments, for the key: arguments are shown to everybody by ps.
-        environ = _plain_environment() | {"API_KEY": self._folder.secret("api_key")}
+        # Not in the arguments: ps shows those to everybody.
+        environ = _plain_environment() | {PASSWORD_VARIABLE: self._folder.secret("traffic")}
         spawn = partial(Child, command, log=self._folder.log("traffic"), environ=environ)
         part = self._part("traffic", 0, spawn=spawn, is_ready=lambda: True)
         part.address = f"{rate:g} requests/s through the gateway"

@@ -1,0 +1,142 @@
+"""A small steady traffic of real requests through the gateway: `python -m agent.local.traffic URL`.
+
+Open loop: requests leave on time however slow the answers are, as those of real users do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+PASSWORD_VARIABLE: Final = "TRAFFIC_PASSWORD"  # noqa: S105  # The name of a variable.
+_EMAIL: Final = "traffic@gaia.example"
+_TIMEOUT_S: Final = 20.0
+_WORKERS: Final = 64
+_REPORT_EVERY_S: Final = 60.0
+_SIGN_IN_PAUSE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of the mix; `{n}` in path and body is a running number."""
+
+    method: str
+    path: str
+    body: str = ""
+    type: str = "application/json"
+
+
+MIX: Final = (
+    Request("GET", "/api/v1/auth/me"),
+    Request("GET", "/api/v1/assets"),
+    Request("GET", "/api/v1/chat/rooms/lobby/messages"),
+)
+"""In turn, so that each service gets the same share."""
+
+
+class Traffic:
+    """Signs up once, signs in when needed, then walks through the mix at a fixed rate."""
+
+    def __init__(self, url: str, *, password: str, rate: float) -> None:
+        where = urlsplit(url)
+        self._host, self._port = where.hostname or "127.0.0.1", where.port or 80
+        self._credentials = json.dumps({"email": _EMAIL, "password": password}).encode()
+        self._period_s = 1 / rate
+        self._token = ""
+        self._answers: Counter[str] = Counter()
+        self._in_flight = threading.BoundedSemaphore(_WORKERS)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; a platform that does not answer is tried again for ever."""
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            due = report = time.monotonic()
+            for number, request in zip(itertools.count(1), itertools.cycle(MIX), strict=False):
+                while not self._token:
+                    self._sign_in()
+                    if stop.wait(0 if self._token else _SIGN_IN_PAUSE_S):
+                        return
+                # After a pause (sleep of the machine, no token) the past is not made up for.
+                due = max(due + self._period_s, time.monotonic() - 1)
+                if stop.wait(max(0.0, due - time.monotonic())):
+                    return
+                if self._in_flight.acquire(blocking=False):
+                    pool.submit(self._send, request, number)
+                else:
+                    self._answers["skipped, too many in flight"] += 1
+                if time.monotonic() - report > _REPORT_EVERY_S:
+                    report = time.monotonic()
+                    self._report()
+
+    def _sign_in(self) -> None:
+        for path in ("/api/v1/auth/users", "/api/v1/auth/tokens"):
+            status, body = self._exchange(
+                "POST", path, self._credentials, {"Content-Type": "application/json"}
+            )
+            if path.endswith("tokens") and status == http.client.OK:
+                self._token = json.loads(body)["access_token"]
+
+    def _send(self, request: Request, number: int) -> None:
+        token = self._token
+        try:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": request.type}
+            path, body = (text.replace("{n}", str(number)) for text in (request.path, request.body))
+            status, _ = self._exchange(request.method, path, body.encode() or None, headers)
+            if status == http.client.UNAUTHORIZED and token == self._token:
+                self._token = ""  # Expired: the next turn signs in again.
+        finally:
+            self._in_flight.release()
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        """Status and body; status 0 when nobody answered."""
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            status, answer = response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            status, answer = 0, b""
+            self._answers[type(error).__name__] += 1
+        else:
+            self._answers[f"{method} {path.partition('?')[0].rstrip('0123456789')} {status}"] += 1
+        finally:
+            connection.close()
+        return status, answer
+
+    def _report(self) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        counts = ", ".join(f"{count} × {what}" for what, count in sorted(self._answers.items()))
+        sys.stdout.write(f"{now} {counts}\n")
+        sys.stdout.flush()
+        self._answers.clear()
+
+
+def main(words: list[str]) -> int:
+    """Until SIGTERM; the user's password comes in the environment."""
+    parser = argparse.ArgumentParser(prog="python -m agent.local.traffic")
+    parser.add_argument("url")
+    parser.add_argument("--rate", type=float, default=5.0, help="requests per second")
+    args = parser.parse_args(words)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Traffic(args.url, password=os.environ[PASSWORD_VARIABLE], rate=args.rate).run(stop)
+    # Requests in flight are left to themselves: `gaia up` waits for nobody's answer.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
