@@ -22,6 +22,7 @@ MODULES: Final[dict[str, str]] = {
     "http": "checks.http",
     "postgres": "checks.postgres.kind",
     "nats": "checks.nats.kind",
+    "host": "checks.host.check",
 }
 
 
