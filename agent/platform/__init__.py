@@ -1,0 +1,1 @@
+"""gaia.yaml: read with positions, checked as a whole, and resolved for one environment."""
