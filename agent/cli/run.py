@@ -1,0 +1,30 @@
+"""`gaia run`: the agent itself, until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `gaia run`."""
+    parser.add_argument("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
+    parser.add_argument("--overlay", type=Path, help="a second file, laid key by key over the first")
+    parser.add_argument(
+        "--env", action="append", metavar="ENV", help="the environment to watch; may be repeated"
+    )
+    parser.add_argument("--data", type=Path, help="where state is kept (default: the file's agent.data)")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="where the page and API are served")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; 3 when the file cannot be used."""
+    from agent.process import serve
+
+    return serve(
+        config=args.config,
+        overlay=args.overlay,
+        environments=tuple(args.env or ()),
+        data=args.data,
+        listen=args.listen,
+    )

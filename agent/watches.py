@@ -1,0 +1,109 @@
+"""From the platform file to what is looked at: every target of one environment with its check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agent.platform.model import Broker, CheckSpec, Database, Host, Service
+from agent.platform.scope import Scope
+from agent.prober import Watch
+from checks.catalog import ProbeKit, kind
+from checks.secret import Secret
+from checks.target import Kind, Target, TargetKey
+
+# Where the agent itself stands; services are seen from where their users or peers stand.
+_HERE: Final = "agent"
+
+
+def watches(scope: Scope, kit: ProbeKit) -> Iterator[Watch]:
+    """Every target of the environment in the file's order, built one by one; nothing is opened yet."""
+    for service in scope.services.values():
+        yield from _service(scope, service, kit)
+    for database in scope.databases.values():
+        yield from _component(scope, database, Kind.DATABASE, kit)
+    for broker in scope.brokers.values():
+        yield from _component(scope, broker, Kind.BROKER, kit)
+    for host in scope.hosts.values():
+        yield from _component(scope, host, Kind.HOST, kit)
+
+
+def shown_address(url: str) -> str:
+    """`url` as people may see it: no userinfo, no query, and for anything but HTTP only host and port."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    place = f"[{host}]" if ":" in host else host
+    try:
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        port = ""
+    if parts.scheme in ("http", "https"):
+        return f"{parts.scheme}://{place}{port}{parts.path}"
+    return f"{place}{port}" or "local"
+
+
+def _service(scope: Scope, service: Service, kit: ProbeKit) -> Iterator[Watch]:
+    for vantage in service.vantages:
+        yield _watch(
+            scope,
+            _target(scope, service.name, Kind.SERVICE, "http", vantage.name, vantage.options.url),
+            "http",
+            vantage.options,
+            service,
+            kit,
+        )
+    yield from _extra(scope, service, Kind.SERVICE, kit)
+
+
+def _component(
+    scope: Scope, component: Database | Broker | Host, what: Kind, kit: ProbeKit
+) -> Iterator[Watch]:
+    url = "" if isinstance(component, Host) else component.url
+    target = _target(scope, component.name, what, component.kind, _HERE, url)
+    yield _watch(scope, target, component.kind, component.options, component, kit)
+    yield from _extra(scope, component, what, kit)
+
+
+def _extra(
+    scope: Scope, component: Service | Database | Broker | Host, what: Kind, kit: ProbeKit
+) -> Iterator[Watch]:
+    for check in component.checks.values():
+        address = getattr(check.options, "url", None) or getattr(check.options, "address", None) or check.name
+        target = _target(scope, component.name, what, check.name, _HERE, address)
+        yield _watch(scope, target, check.kind, check.options, component, kit, check)
+
+
+def _target(scope: Scope, name: str, what: Kind, check: str, vantage: str, url: str | Secret) -> Target:
+    text = url.reveal() if isinstance(url, Secret) else url
+    return Target(
+        key=TargetKey(env=scope.environment_name, service=name, check=check, vantage=vantage),
+        kind=what,
+        address=shown_address(text) if "://" in text else text or name,
+    )
+
+
+def _watch(
+    scope: Scope,
+    target: Target,
+    kind_name: str,
+    options: msgspec.Struct,
+    component: Service | Database | Broker | Host,
+    kit: ProbeKit,
+    check: CheckSpec | None = None,
+) -> Watch:
+    chosen = kind(kind_name)
+    slower_than = getattr(component, "slower_than", None) if check is None else None
+    return Watch(
+        target=target,
+        kind=kind_name,
+        options=options,
+        check=chosen.build(target, options, kit),
+        sentinel=chosen.sentinel(target, options, kit) if chosen.sentinel is not None else None,
+        interval_s=(check or component).interval,
+        timeout_s=(check or component).timeout,
+        slower_than_s=slower_than,
+        depends_on=scope.dependencies.get(component.name, ()),
+    )
