@@ -19,7 +19,8 @@ declarations in the code; a test compares the two.
 Every series of a target is unique by `env, service, check, vantage`; nothing of ours selects on `instance`,
 `app`, `region` or `host`, which Fly.io overwrites. Histograms have the label `le` beside those listed; 2 s
 and every threshold configured in gaia.yaml is a bucket edge, written `2.0`: select it with
-`le=~"2(\\\\.0)?"`, as some stores normalise it. What could not be measured has no series; there is never a 0 or -1 for "not known".
+`le=~"2(\\\\.0)?"`, as some stores normalise it. What could not be measured has no
+series; there is never a 0 or -1 for "not known".
 """
 _TITLES: Final = (
     ("Targets", TARGETS),
