@@ -245,7 +245,8 @@ class Reader:
         self, node: Node, told: msgspec.inspect.VarTupleType | msgspec.inspect.ListType, key: str
     ) -> Any:
         if not isinstance(node, Sequence):
-            self._problem(node, f"expected a list, not {describe.written(node)}", key)
+            hint = f": write [{node.text}]" if isinstance(node, Scalar) and not is_null(node) else ""
+            self._problem(node, f"expected a list, not {describe.written(node)}{hint}", key)
             return MISSING
         values = [
             self._value(item, told.item_type, f"{key}[{index}]") for index, item in enumerate(node.items)

@@ -145,7 +145,7 @@ def _number(value: object, kind: inspect.IntType | inspect.FloatType, *, lax: bo
     number: int | float
     if lax and isinstance(value, str):
         number = wanted(value)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or (wanted is int and value != int(value)):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or wanted(value) != value:
         raise ValueError(f"{shown(value)} is not {told(kind)}")
     else:
         number = wanted(value)

@@ -1,4 +1,4 @@
-"""`${VAR}`, `${VAR:-default}` and `{env}` inside values, in one pass: what a variable holds is never read again."""
+"""`${VAR}`, `${VAR:-default}` and `{env}` in one pass: what a variable holds is never read again."""
 
 from __future__ import annotations
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from agent.platform import semantics
 from agent.platform.convert import Reader, Unset
-from agent.platform.effective import EnvironmentReader
+from agent.platform.environment_reader import EnvironmentReader
 from agent.platform.problem import PlatformError, Position, Problems, nearest
+from agent.platform.read import MAX_BYTES, read
 from agent.platform.scope import Platform, Scope
 from agent.platform.sections import SECTIONS
-from agent.platform.tree import Mapping, Scalar, read
+from agent.platform.tree import Mapping, Scalar
 from agent.platform.tree import overlay as lay_over
 
 
@@ -36,10 +37,8 @@ def resolve(root: Mapping, *, files: tuple[str, ...], environ: MappingType[str, 
     unset: list[Unset] = []
     for environment in environment_names(root, problems):
         reader = EnvironmentReader(root, environment, environ=environ, problems=problems)
-        scope = reader.scope(platform=name)
+        scopes[environment] = reader.scope(platform=name)
         unset.extend(reader.unset)
-        if scope is not None:
-            scopes[environment] = scope
     semantics.check(root, scopes, problems)
     if problems.errors():
         raise PlatformError(problems.all())
@@ -66,7 +65,7 @@ def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             # One byte more than is read, so that a file that is too long is told from one that fits.
-            return file.read((1 << 20) + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         problems = Problems()
         problems.add(Position(str(path), 1, 1), f"cannot be read: {error.strerror or error}")

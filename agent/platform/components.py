@@ -1,0 +1,210 @@
+"""Services, databases, brokers, hosts: their own keys, those of their kind of check, further checks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping as MappingType
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agent.platform.convert import Reader
+from agent.platform.model import (
+    Broker,
+    CheckSpec,
+    Database,
+    Environment,
+    Host,
+    Service,
+    Vantage,
+    through_fly_proxy,
+)
+from agent.platform.problem import Problems, nearest
+from agent.platform.tree import Mapping, Node, Scalar, is_null, only, without
+from checks.catalog import kind as check_kind
+from checks.catalog import names as check_names
+from checks.http.options import HttpOptions
+from checks.units import Duration
+
+C = TypeVar("C", Database, Broker, Host)
+_MAX_TIMEOUT_S: Final = 5.0
+_TIMEOUT_SHARE: Final = 0.8
+_COMMON: Final = ("kind", "interval", "timeout")
+
+
+class _NoOptions(msgspec.Struct, frozen=True):
+    """Stands in until a kind's own options are read."""
+
+
+_NO_OPTIONS: Final = _NoOptions()
+
+
+class ComponentReader:
+    """Reads what is watched, for one environment."""
+
+    def __init__(self, reader: Reader, environment: Environment, problems: Problems) -> None:
+        self._reader = reader
+        self._environment = environment
+        self._problems = problems
+
+    def service(self, name: str, node: Node) -> Service | None:
+        """One service with its ways to be probed."""
+        key = f"services.{name}"
+        if not isinstance(node, Mapping):
+            self._not_a_table(node, key)
+            return None
+        timing = self._timing(node)
+        service = self._reader.table(
+            without(node, "checks", "http"),
+            Service,
+            key=key,
+            fixed={"name": name, "vantages": (), "checks": self._checks(node, key, timing)},
+            defaults={**timing, "machines": self._environment.machines},
+            also=("checks", "http", "environments"),
+        )
+        http = node.get("http") or Mapping(node.at, {})
+        if service is None:
+            # Only to hear of its mistakes.
+            self._http(http, key, url="http://localhost/", defaults={})
+            return None
+        vantages = []
+        defaults = {"timeout": service.timeout, "slower_than": service.slower_than}
+        for way, url in _ways(service):
+            address = url.rstrip("/") + service.health
+            options = self._http(http, key, url=address, defaults=defaults)
+            if options is not None:
+                vantages.append(Vantage(name=way, url=url, options=options))
+        app = service.app or fly_app(service.internal_url) or fly_app(service.url)
+        return msgspec.structs.replace(service, vantages=tuple(vantages), app=app)
+
+    def component(self, name: str, node: Node, wanted: type[C]) -> C | None:
+        """A database, broker or host; the keys of its kind of check stand in the same table."""
+        key = f"{wanted.__name__.lower()}s.{name}"
+        if is_null(node) and wanted is Host:
+            node = Mapping(node.at, {})
+        if not isinstance(node, Mapping):
+            self._not_a_table(node, key)
+            return None
+        timing = self._timing(node)
+        checks = self._checks(node, key, timing)
+        own = {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+        kind = node.get("kind")
+        kind_name = kind.text if isinstance(kind, Scalar) else str(own["kind"].default)
+        options_type = self._options_type(kind_name, kind or node, f"{key}.kind")
+        if options_type is None:
+            return None
+        theirs = [field.encode_name for field in msgspec.structs.fields(options_type)]
+        foreign = [known for known in theirs if known not in own]
+        table = self._reader.table(
+            without(node, "checks", *foreign),
+            wanted,
+            key=key,
+            fixed={"name": name, "checks": checks, "options": _NO_OPTIONS},
+            defaults=timing,
+            also=(*foreign, "checks", "environments"),
+        )
+        shared = [known for known in theirs if known in own and known in node.entries]
+        options = self._reader.table(
+            only(node, *foreign),
+            options_type,
+            key=key,
+            # A stand-in for what could not be read, so that the other mistakes are still told.
+            defaults={known: getattr(table, known, None) for known in (*shared, "url") if known in theirs},
+        )
+        if table is None or options is None:
+            return None
+        return msgspec.structs.replace(table, options=options)
+
+    def _http(
+        self, node: Node, key: str, *, url: str, defaults: MappingType[str, object]
+    ) -> HttpOptions | None:
+        return self._reader.table(node, HttpOptions, key=f"{key}.http", fixed={"url": url}, defaults=defaults)
+
+    def _timing(self, node: Mapping) -> dict[str, object]:
+        """The defaults of interval and timeout: the environment's, and min(5 s, 0.8 x interval)."""
+        interval = self._environment.check_interval
+        own = node.get("interval")
+        if isinstance(own, Scalar):
+            with contextlib.suppress(ValueError):  # The table's conversion says so, with its place.
+                interval = Duration.parse(own.text)
+        return {
+            "interval": interval,
+            "timeout": Duration(min(_MAX_TIMEOUT_S, _TIMEOUT_SHARE * interval)),
+        }
+
+    def _checks(self, node: Mapping, key: str, timing: dict[str, object]) -> dict[str, CheckSpec]:
+        checks = node.get("checks")
+        if checks is None or is_null(checks):
+            return {}
+        if not isinstance(checks, Mapping):
+            self._not_a_table(checks, f"{key}.checks")
+            return {}
+        found = {}
+        for name, entry in checks.entries.items():
+            spec = self._check(name, entry.value, f"{key}.checks.{name}", timing)
+            if spec is not None:
+                found[name] = spec
+        return found
+
+    def _check(self, name: str, node: Node, key: str, timing: dict[str, object]) -> CheckSpec | None:
+        if not isinstance(node, Mapping):
+            self._not_a_table(node, key)
+            return None
+        kind = node.get("kind")
+        if not isinstance(kind, Scalar):
+            self._problems.add(node.at, f'"{name}" needs "kind": one of {", ".join(check_names())}', key=key)
+            return None
+        options_type = self._options_type(kind.text, kind, f"{key}.kind")
+        if options_type is None:
+            return None
+        common = self._reader.table(
+            only(node, *_COMMON),
+            CheckSpec,
+            key=key,
+            fixed={"name": name, "options": _NO_OPTIONS},
+            defaults=timing,
+        )
+        fields = [field.encode_name for field in msgspec.structs.fields(options_type)]
+        options = self._reader.table(
+            without(node, *_COMMON),
+            options_type,
+            key=key,
+            defaults={"timeout": common.timeout} if common is not None and "timeout" in fields else {},
+            also=[known for known in _COMMON if known not in fields],
+        )
+        if common is None or options is None:
+            return None
+        return msgspec.structs.replace(common, options=options)
+
+    def _options_type(self, name: str, node: Node, key: str) -> type[msgspec.Struct] | None:
+        try:
+            return check_kind(name).options
+        except KeyError:
+            self._problems.add(
+                node.at,
+                f'there is no kind of check called "{name}"; there are: {", ".join(check_names())}',
+                key=key,
+                nearest=nearest(name, check_names()),
+                width=len(name),
+            )
+            return None
+
+    def _not_a_table(self, node: Node, key: str) -> None:
+        self._problems.add(node.at, f'"{key.rpartition(".")[2]}" must be a table of keys', key=key)
+
+
+def fly_app(url: str | None) -> str | None:
+    """The Fly.io app behind `url`, where its name tells."""
+    host = urlsplit(url or "").hostname or ""
+    app, _, domain = host.partition(".")
+    return app if domain in {"fly.dev", "flycast", "internal"} else None
+
+
+def _ways(service: Service) -> list[tuple[str, str]]:
+    """The ways to probe, public first; none through a proxy that would start what sleeps on purpose."""
+    wanted = service.probe or ("public" if service.url else "internal",)
+    urls = {"public": service.url, "internal": service.internal_url}
+    ways: list[tuple[str, str]] = [(way, url) for way in wanted if (url := urls[way])]
+    ways += [(f"instance_{number}", url) for number, url in enumerate(service.instances, start=1)]
+    return [(way, url) for way, url in ways if not (service.asleep_allowed and through_fly_proxy(url))]
