@@ -36,6 +36,7 @@ def over(
     reason: Reason,
     message: Callable[[float], str],
     *,
+    warn_state: State = State.DEGRADED,
     critical_state: State = State.DEGRADED,
 ) -> tuple[Problem, ...]:
     """A problem when `value` reaches a limit; `message` gets the limit that was reached."""
@@ -44,7 +45,7 @@ def over(
     if limit.critical is not None and value >= limit.critical:
         return (Problem(state=critical_state, reason=reason, message=message(limit.critical), urgent=True),)
     if limit.warn is not None and value >= limit.warn:
-        return (Problem(state=State.DEGRADED, reason=reason, message=message(limit.warn)),)
+        return (Problem(state=warn_state, reason=reason, message=message(limit.warn)),)
     return ()
 
 

@@ -21,7 +21,7 @@ class Forecast:
             self._points.append((at_s, free_bytes))
 
     def full_in_s(self) -> float | None:
-        """Seconds until nothing is left; None before half an hour has passed, or when space is not shrinking."""
+        """Seconds until nothing is left; None before half an hour has passed or when nothing shrinks."""
         if len(self._points) < _LEAST_POINTS:
             return None
         count = len(self._points)

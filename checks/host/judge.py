@@ -55,7 +55,7 @@ def derive(now: Reading, before: Reading | None, *, loop_lag_s: float) -> Derive
     if own.throttled_s is not None and before.own_slice.throttled_s is not None:
         throttled = (own.throttled_s - before.own_slice.throttled_s) / span_s
     return Derived(
-        cpu=(now.cpu_busy_s - before.cpu_busy_s) / total_s if total_s > 0 else None,
+        cpu=min(max((now.cpu_busy_s - before.cpu_busy_s) / total_s, 0.0), 1.0) if total_s > 0 else None,
         throttled=throttled,
         memory_used=used,
         memory_of_bytes=of_bytes,

@@ -7,12 +7,13 @@ from dataclasses import replace
 import msgspec
 
 from checks.catalog import ProbeKit
-from checks.finding import Finding, Phase, PhaseTime, State
+from checks.finding import Finding, Measure, Phase, PhaseTime, State
 from checks.limits import chosen
 from checks.postgres import faults, judge_vitals, vitals
 from checks.postgres.knock import Knock, Knocker, Stage
 from checks.postgres.options import PostgresOptions
 from checks.postgres.session import QueryRefusedError, Session
+from checks.postgres.signals import Reading, Signals
 from checks.postgres.thresholds import effective
 from checks.problem import Problem, finding_of, over
 from checks.reason import Reason
@@ -34,7 +35,9 @@ class PostgresCheck:
         self._knocker = Knocker(session.place, kit.resolver, kit.clock)
         self._session = session
         self._limits = effective(target.key.env, options.profile, options.thresholds)
+        self._signals = Signals(session, options, self._limits, kit.clock, environment=target.key.env)
         self._starting_since_s: float | None = None
+        self._asked_wall_s = 0.0
 
     async def probe(self) -> Finding:
         started = self._clock.monotonic_s()
@@ -80,6 +83,8 @@ class PostgresCheck:
             if fallback is None:
                 await self._session.ensure_open(speaks_tls=bool(knock.speaks_tls), within_s=limit_s)
             seen = await self._vitals(limit_s, knock)
+            latency_s = self._clock.monotonic_s() - started
+            reading = await self._signals.read(seen)
         except QueryRefusedError as refused:
             return replace(
                 fallback or faults.from_server_error(refused.error, self._place), phases=knock.phases
@@ -89,16 +94,15 @@ class PostgresCheck:
             return replace(faults.frozen(self._place, waited_s=limit_s, also_held=False), phases=knock.phases)
         except OSError as error:
             return replace(fallback or faults.from_os_error(error, self._place), phases=knock.phases)
-        now = self._clock.monotonic_s()
-        latency_s = now - started
-        phases = (*knock.phases, PhaseTime(phase=Phase.TRANSFER, duration_s=now - begun))
+        phases = (*knock.phases, PhaseTime(phase=Phase.TRANSFER, duration_s=started + latency_s - begun))
         problems = (
             *judge_vitals.judge(
                 seen, self._limits, shown=self._place.shown, role=self._options.expected_role
             ),
             *self._slow(latency_s),
+            *reading.problems,
         )
-        finding = self._finding(seen, problems, latency_s=latency_s)
+        finding = self._finding(seen, problems, reading, latency_s=latency_s)
         if not self._options.hold:
             await self._session.close()
         return replace(finding, phases=phases)
@@ -114,7 +118,9 @@ class PostgresCheck:
         return seen
 
     async def _read_vitals(self, limit_s: float) -> vitals.Vitals:
+        before_s = self._clock.wall_s()
         text = await self._session.text(vitals.SQL, within_s=limit_s)
+        self._asked_wall_s = (before_s + self._clock.wall_s()) / 2
         return vitals.parse(text or "{}")
 
     def _slow(self, latency_s: float) -> tuple[Problem, ...]:
@@ -127,7 +133,9 @@ class PostgresCheck:
             return (Problem(state=State.DEGRADED, reason=Reason.PG_SLOW, message=f"{words} (limit {own})"),)
         return over(limit, latency_s, Reason.PG_SLOW, lambda at: f"{words} (limit {Duration(at)})")
 
-    def _finding(self, seen: vitals.Vitals, problems: tuple[Problem, ...], *, latency_s: float) -> Finding:
+    def _finding(
+        self, seen: vitals.Vitals, problems: tuple[Problem, ...], reading: Reading, *, latency_s: float
+    ) -> Finding:
         role = "standby" if seen.in_recovery else "primary"
         return finding_of(
             problems,
@@ -136,7 +144,12 @@ class PostgresCheck:
                 f"{seen.used} of {seen.usable} connections taken"
             ),
             latency_s=latency_s,
-            measures=judge_vitals.measures(seen),
+            measures=(
+                *judge_vitals.measures(seen),
+                Measure(name="gaia_postgres_clock_skew_seconds", value=seen.now_s - self._asked_wall_s),
+                *reading.measures,
+            ),
+            evidence=tuple(reading.evidence),
         )
 
     def _with_grace(self, finding: Finding) -> Finding:

@@ -14,6 +14,7 @@ from checks.postgres.wire import ServerError
 if TYPE_CHECKING:
     import asyncpg
 
+_CANCEL_WITHIN_S: Final = 1.0
 _OPENED: Final = "SELECT current_setting('transaction_read_only')"
 # Set after the look at the fresh session's own mode, which a role setting would mask.
 _READ_ONLY: Final = "SET default_transaction_read_only = on"
@@ -82,8 +83,12 @@ class Session:
             self._connection.add_termination_listener(self._lost)
             self.silent = False
 
-    async def text(self, sql: str, *args: object, within_s: float) -> str | None:
-        """The single value of the single row of `sql`. Raises as `ensure_open` does."""
+    async def text(self, sql: str, *, within_s: float, cancel: bool = False) -> str | None:
+        """The single value of the single row of `sql`. Raises as `ensure_open` does.
+
+        `cancel`: when time is up, tell the server to stop and keep the session. A commit that waits for a
+        standby would otherwise keep its backend for ever, since it does not notice that its client is gone.
+        """
         import asyncpg
 
         async with self._turn:
@@ -92,12 +97,16 @@ class Session:
                 raise ConnectionResetError("the held session is closed")
             try:
                 async with asyncio.timeout(within_s):
-                    value = await connection.fetchval(sql, *args)
+                    value = await connection.fetchval(sql)
             except asyncpg.PostgresError as error:
                 raise QueryRefusedError(_server_error(error)) from error
             except asyncpg.InterfaceError as error:
                 self._drop()
                 raise ConnectionResetError(str(error)) from error
+            except TimeoutError:
+                if not (cancel and await self._recovers(connection)):
+                    self._drop()
+                raise
             except BaseException:
                 self._drop()
                 raise
@@ -119,10 +128,6 @@ class Session:
                 return False
             self.silent = asked.exception() is not None
             return not self.silent
-
-    def drop(self) -> None:
-        """Close at once without a word to the server."""
-        self._drop()
 
     async def close(self) -> None:
         """Say goodbye and close; within half a second even when the server is silent."""
@@ -155,6 +160,15 @@ class Session:
             statement_cache_size=0,
             server_settings={"application_name": APPLICATION},
         )
+
+    async def _recovers(self, connection: asyncpg.Connection) -> bool:
+        # The driver has sent the cancel request and makes the next statement wait for its effect.
+        try:
+            async with asyncio.timeout(_CANCEL_WITHIN_S):
+                await connection.execute("")
+        except Exception:
+            return False
+        return True
 
     def _lost(self, _connection: object) -> None:
         self._connection = None

@@ -1,0 +1,328 @@
+"""Everything beyond the vitals: read at its own pace, compared with the look before, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from checks.clock import Clock
+from checks.finding import Evidence, Measure, State
+from checks.limits import chosen, profile_of
+from checks.postgres import depth, judge_depth, statements
+from checks.postgres.depth import Depth, Identity, Sequences
+from checks.postgres.options import PostgresOptions
+from checks.postgres.session import QueryRefusedError, Session
+from checks.postgres.statements import Statement, Statements
+from checks.postgres.thresholds import Thresholds
+from checks.postgres.vitals import Vitals
+from checks.problem import Problem, over
+from checks.reason import Reason
+from checks.units import Duration
+
+# Sequences, statements, identity and the archive's queue change slowly and cost more than the rest.
+_SLOW_EVERY_S: Final = 60.0
+_CANARY_EVERY_S: Final = 30.0
+_READY_LIMIT: Final = 100
+_CANARY_FAULTS: Final = {
+    "54000": (Reason.PG_WRAPAROUND, "transaction ids are used up: VACUUM every database"),
+    "53100": (Reason.PG_DISK_FULL, "no space left: extend the volume"),
+    "25006": (Reason.PG_READ_ONLY, "the server is read-only"),
+}
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one look added."""
+
+    problems: list[Problem] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    depth: Depth | None = None
+
+
+class Signals:
+    """Reads and remembers. Raises what Session.text raises when the connection itself fails."""
+
+    def __init__(
+        self,
+        session: Session,
+        options: PostgresOptions,
+        limits: Thresholds,
+        clock: Clock,
+        *,
+        environment: str,
+    ) -> None:
+        self._session = session
+        self._options = options
+        self._limits = limits
+        self._clock = clock
+        self._within_s = float(options.answer_within)
+        self._environment = environment
+        self._before: tuple[float, float, Depth] | None = None
+        self._identity: Identity | None = None
+        self._started_s: float | None = None
+        self._in_recovery: bool | None = None
+        self._most_standbys = options.standbys or 0
+        self._receiver_gone_s: float | None = None
+        self._due_s: dict[str, float] = {}
+        self._kept: dict[str, Reading] = {}
+        self._statements = Statements()
+
+    async def read(self, vitals: Vitals) -> Reading:
+        """One round: the deeper statement always, the slow ones when they are due."""
+        reading = Reading()
+        now_s = self._clock.monotonic_s()
+        reading.problems += self._events(vitals)
+        await self._depth(reading, vitals, now_s)
+        for name, every_s, read in (
+            ("canary", self._canary_every_s(vitals), self._canary),
+            ("slow", _SLOW_EVERY_S, self._slow),
+        ):
+            if every_s is not None:
+                kept = await self._paced(name, every_s, read, vitals, now_s)
+                reading.problems += kept.problems
+                reading.measures += kept.measures
+                reading.evidence += kept.evidence
+        if vitals.hidden and not vitals.monitor:
+            words = f"{vitals.hidden} sessions are masked: GRANT pg_monitor (see `gaia doctor postgres`)"
+            reading.evidence.append(Evidence(name="not_permitted", value=words))
+        return reading
+
+    async def _paced(
+        self,
+        name: str,
+        every_s: float,
+        read: Callable[[Vitals], Awaitable[Reading]],
+        vitals: Vitals,
+        now_s: float,
+    ) -> Reading:
+        """The last reading until the next is due; a reading with a problem is due at every look."""
+        kept = self._kept.get(name)
+        if kept is None or kept.problems or now_s >= self._due_s.get(name, 0.0):
+            self._due_s[name] = now_s + every_s
+            kept = self._kept[name] = await read(vitals)
+        return kept
+
+    def _events(self, vitals: Vitals) -> Iterator[Problem]:
+        shown = self._session.place.shown
+        if self._started_s is not None and abs(vitals.started_s - self._started_s) > 1:
+            words = f"{shown} restarted since the last look: see its log for why"
+            yield Problem(state=State.UP, reason=Reason.PG_RESTARTED, message=words)
+        if self._in_recovery is True and not vitals.in_recovery:
+            words = f"{shown} was promoted to primary: check that the old one stays away"
+            yield Problem(state=State.UP, reason=Reason.PG_FAILOVER, message=words)
+        self._started_s, self._in_recovery = vitals.started_s, vitals.in_recovery
+
+    async def _depth(self, reading: Reading, vitals: Vitals, now_s: float) -> None:
+        sql = depth.sql(version=vitals.version, in_recovery=vitals.in_recovery)
+        text = await self._ask(sql, reading, "depth")
+        if text is None:
+            return
+        now = msgspec.json.decode(text, type=Depth)
+        span = None
+        if self._before is not None and self._before[1] == vitals.started_s and now_s > self._before[0]:
+            span = judge_depth.Span(now=now, before=self._before[2], seconds=now_s - self._before[0])
+        self._before = (now_s, vitals.started_s, now)
+        shown = self._session.place.shown
+        reading.depth = now
+        reading.problems += judge_depth.judge(span, now, self._limits, shown=shown)
+        reading.problems += self._standbys(now, vitals) if not vitals.in_recovery else ()
+        reading.problems += self._receiver(now, now_s) if vitals.in_recovery else ()
+        reading.measures += judge_depth.measures(now)
+        lag_s = _lag_s(now) if vitals.in_recovery else None
+        if lag_s is not None:
+            reading.measures.append(Measure(name="gaia_postgres_replication_lag_seconds", value=lag_s))
+
+    def _standbys(self, now: Depth, vitals: Vitals) -> Iterator[Problem]:
+        streaming = sum(one.state == "streaming" for one in now.standbys)
+        if vitals.hidden and any(one.state is None for one in now.standbys):
+            return
+        expected = self._options.standbys
+        if expected is None:
+            expected = self._most_standbys = max(self._most_standbys, streaming)
+        if streaming >= expected or chosen(self._limits.replay_age) is None:
+            return
+        words = (
+            f"{self._session.place.shown} has {streaming} of {expected} standbys streaming: "
+            "a failover may lose data or be impossible; start the missing one"
+        )
+        yield Problem(state=State.DEGRADED, reason=Reason.PG_REPLICA_MISSING, message=words, urgent=True)
+
+    def _receiver(self, now: Depth, now_s: float) -> Iterator[Problem]:
+        if now.receivers != 0:
+            self._receiver_gone_s = None
+            return
+        if self._receiver_gone_s is None:
+            self._receiver_gone_s = now_s
+        gone_s = now_s - self._receiver_gone_s
+        yield from over(
+            chosen(self._limits.receiver_gone),
+            gone_s,
+            Reason.PG_REPLICA_DISCONNECTED,
+            lambda at: (
+                f"{self._session.place.shown} receives nothing from its primary for {gone_s:.0f} s "
+                f"(limit {Duration(at)}): what it answers is old; check primary_conninfo and the route"
+            ),
+            critical_state=State.DOWN,
+        )
+
+    def _canary_every_s(self, vitals: Vitals) -> float | None:
+        written = self._options.canary
+        if vitals.in_recovery or chosen(self._limits.canary) is None or not self._options.hold:
+            return None
+        if written is not None:
+            return float(written) or None
+        production = profile_of(self._environment, self._options.profile) == "production"
+        return _CANARY_EVERY_S if production else None
+
+    async def _canary(self, vitals: Vitals) -> Reading:
+        """A commit without a table: it waits for synchronous standbys as every commit does."""
+        reading = Reading()
+        shown = self._session.place.shown
+        limit = chosen(self._limits.canary)
+        assert limit is not None, "asked only with a limit"
+        within_s = limit.critical or limit.warn or self._within_s
+        started = self._clock.monotonic_s()
+        try:
+            await self._session.text(depth.CANARY, within_s=within_s, cancel=True)
+        except QueryRefusedError as refused:
+            reason, words = _CANARY_FAULTS.get(
+                refused.error.sqlstate, (Reason.PG_CANARY, f"SQLSTATE {refused.error.sqlstate}")
+            )
+            words = f"a canary commit on {shown} failed: {words}"
+            reading.problems.append(Problem(state=State.DOWN, reason=reason, message=words, urgent=True))
+            return reading
+        except TimeoutError:
+            stalled = vitals.sync_waiters > 0 or await self._names_sync_standbys()
+            reason = Reason.PG_SYNCREP_STALLED if stalled else Reason.PG_CANARY
+            why = (
+                "it waits for a synchronous standby that is not there: bring it back or clear "
+                "synchronous_standby_names"
+                if stalled
+                else "check its disk and its load"
+            )
+            words = f"a canary commit on {shown} did not finish within {Duration(within_s)}: {why}"
+            reading.problems.append(Problem(state=State.DOWN, reason=reason, message=words, urgent=True))
+            return reading
+        took_s = self._clock.monotonic_s() - started
+        reading.measures.append(Measure(name="gaia_postgres_canary_seconds", value=took_s))
+        reading.problems += over(
+            limit,
+            took_s,
+            Reason.PG_CANARY,
+            lambda at: (
+                f"a canary commit on {shown} took {took_s:.2f} s (limit {Duration(at)}): is its disk slow?"
+            ),
+        )
+        return reading
+
+    async def _names_sync_standbys(self) -> bool:
+        try:
+            text = await self._session.text(
+                "SELECT current_setting('synchronous_standby_names')", within_s=self._within_s
+            )
+        except (QueryRefusedError, OSError):
+            return False
+        return bool(text)
+
+    async def _slow(self, _vitals: Vitals) -> Reading:
+        reading = Reading()
+        shown = self._session.place.shown
+        text = await self._ask(depth.IDENTITY, reading, "identity")
+        if text is not None:
+            seen = msgspec.json.decode(text, type=Identity)
+            if self._identity is not None and seen != self._identity:
+                words = f"{shown} is another server now (timeline {seen.timeline}): was there a failover?"
+                reading.evidence.append(Evidence(name=Reason.PG_FAILOVER, value=words))
+            self._identity = seen
+            reading.measures.append(Measure(name="gaia_postgres_timeline", value=float(seen.timeline)))
+        text = await self._ask(depth.SEQUENCES, reading, "sequences")
+        if text is not None:
+            self._sequences(reading, msgspec.json.decode(text, type=Sequences), shown)
+        if self._before is not None and self._before[2].archiving:
+            ready = await self._ask(depth.ARCHIVE_READY, reading, "archive_ready")
+            if ready is not None:
+                self._archive(reading, int(ready), shown)
+        if self._options.statements:
+            await self._read_statements(reading, shown)
+        return reading
+
+    def _sequences(self, reading: Reading, seen: Sequences, shown: str) -> None:
+        if seen.hidden:
+            words = f"{seen.hidden} sequences may not be read: GRANT SELECT ON ALL SEQUENCES"
+            reading.evidence.append(Evidence(name="not_permitted", value=words))
+        if seen.fullest is None:
+            return
+        fullest = seen.fullest
+        reading.measures.append(Measure(name="gaia_postgres_sequence_used_ratio", value=fullest))
+        reading.problems += over(
+            chosen(self._limits.sequences),
+            fullest,
+            Reason.PG_SEQUENCE,
+            lambda at: (
+                f"sequence {seen.name} on {shown} is {fullest:.0%} used (limit {at:.0%}): "
+                "inserts fail when it ends; make it and its column bigint"
+            ),
+        )
+
+    def _archive(self, reading: Reading, ready: int, shown: str) -> None:
+        reading.measures.append(Measure(name="gaia_postgres_archive_ready", value=float(ready)))
+        if ready > _READY_LIMIT and chosen(self._limits.archiver_failing) is not None:
+            words = (
+                f"{ready} WAL files on {shown} wait to be archived (limit {_READY_LIMIT}): it falls behind"
+            )
+            reading.problems.append(
+                Problem(state=State.DEGRADED, reason=Reason.PG_ARCHIVER, message=words, urgent=True)
+            )
+
+    async def _read_statements(self, reading: Reading, shown: str) -> None:
+        text = await self._ask(statements.SQL, reading, "pg_stat_statements")
+        if text is None:
+            return
+        rows = msgspec.json.decode(text, type=tuple[Statement, ...])
+        costs = self._statements.take(rows)
+        calls = sum(row.calls for row in rows)
+        reading.measures.append(Measure(name="gaia_postgres_statement_calls_total", value=float(calls)))
+        if not costs:
+            return
+        mean_s = sum(cost.total_ms for cost in costs) / sum(cost.calls for cost in costs) / 1000
+        reading.measures.append(Measure(name="gaia_postgres_statement_mean_seconds", value=mean_s))
+        reading.evidence.append(Evidence(name="heaviest_statements", value=statements.top(costs)))
+        for cost in costs:
+            reading.problems += over(
+                chosen(self._limits.statement_slowdown),
+                cost.slower_by(),
+                Reason.PG_STATEMENT_DRIFT,
+                lambda at, cost=cost: (  # type: ignore[misc]  # The default binds the loop's value.
+                    f"a statement on {shown} takes {cost.mean_ms:.0f} ms instead of {cost.usual_ms:.0f} ms "
+                    f"(limit {at:g} times): {cost.text}"
+                ),
+            )
+
+    async def _ask(self, sql: str, reading: Reading, name: str) -> str | None:
+        """None when the server refuses this one question: that signal is unknown, the others are not."""
+        try:
+            return await self._session.text(sql, within_s=self._within_s)
+        except QueryRefusedError as refused:
+            why = {
+                "42501": "the role may not read it: see `gaia doctor postgres`",
+                "42P01": "the extension is not created in this database",
+                "55000": "the extension is not in shared_preload_libraries",
+                "57014": "it took longer than its time limit",
+            }.get(refused.error.sqlstate, f"SQLSTATE {refused.error.sqlstate}")
+            reading.evidence.append(Evidence(name=f"unknown: {name}", value=why))
+            return None
+
+
+def _lag_s(now: Depth) -> float | None:
+    """Seconds behind, from three witnesses; None when nobody can know.
+
+    Caught up with a primary that is heard means 0 however old its last commit is; with something left to
+    replay the age of the last replayed commit counts; without a primary only silence is known.
+    """
+    if not now.receivers:
+        return None
+    return now.replayed_age_s if now.apply_bytes else 0.0
