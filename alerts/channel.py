@@ -1,0 +1,77 @@
+"""One way to reach somebody: a receiver's URL or block, with its own queue, limits and breaker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from alerts.receiver import (
+    Alertmanager,
+    Console,
+    Opsgenie,
+    Pagerduty,
+    Receiver,
+    Slack,
+    Smtp,
+    Webhook,
+)
+from alerts.rule import Severity
+from checks.secret import Secret
+
+Options = Alertmanager | Console | Opsgenie | Pagerduty | Slack | Smtp | Webhook | Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """`name` is `receiver/kind`, numbered when there are several: a metric label and outbox key."""
+
+    name: str
+    kind: str
+    receiver: str
+    options: Options
+    settings: Receiver
+
+    def takes(self, severity: Severity) -> bool:
+        """Whether this severity goes here at all."""
+        return severity in self.settings.severities
+
+
+def channels(receivers: Mapping[str, Receiver], env: str) -> tuple[Channel, ...]:
+    """Every channel of one environment, in the order of gaia.yaml."""
+    return tuple(
+        Channel(name=name, kind=kind, receiver=receiver, options=options, settings=settings)
+        for receiver, settings in receivers.items()
+        if not settings.environments or env in settings.environments
+        for name, kind, options in _named(receiver, settings)
+    )
+
+
+def _named(receiver: str, settings: Receiver) -> Iterable[tuple[str, str, Options]]:
+    blocks: tuple[tuple[str, Options | None], ...] = (
+        ("console", settings.console),
+        ("webhook", settings.webhook),
+        ("pagerduty", settings.pagerduty),
+        ("opsgenie", settings.opsgenie),
+        ("slack", settings.slack),
+        ("alertmanager", settings.alertmanager),
+        ("smtp", settings.smtp),
+    )
+    for kind, options in blocks:
+        if options is not None:
+            yield f"{receiver}/{kind}", kind, options
+    for number, url in enumerate(settings.notify, start=1):
+        if url.reveal().startswith(("http://", "https://")):
+            yield f"{receiver}/notify-{number}", "webhook", Webhook(url=url)
+        else:
+            yield f"{receiver}/notify-{number}", "apprise", url
+
+
+def called(
+    every: Iterable[Channel], severity: Severity, receivers: tuple[str, ...] = ()
+) -> tuple[Channel, ...]:
+    """The channels an alert of this severity goes to; `receivers` empty means all that take it."""
+    return tuple(
+        channel
+        for channel in every
+        if channel.takes(severity) and (not receivers or channel.receiver in receivers)
+    )

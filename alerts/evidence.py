@@ -1,0 +1,199 @@
+"""Everything that was seen, by target and by service, and the one place where a rule meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from alerts.instance import Instance
+from alerts.ledger import Ledger
+from alerts.plan import JudgePlan
+from alerts.reading import Reading, Unknown, unknown
+from alerts.requests import ErrorLog, RequestSample
+from alerts.rule import (
+    BackupAgeRule,
+    BurnRateRule,
+    ConnectionFailuresRule,
+    ContradictionRule,
+    ErrorLogRateRule,
+    ErrorRatioRule,
+    MachinesBelowMinRule,
+    MeasureRule,
+    NewErrorLogRule,
+    NoDataRule,
+    Rule,
+    SlowProbesRule,
+    SlowRequestRatioRule,
+    TargetStateRule,
+)
+from alerts.signals import looks, numbers, traffic
+from alerts.signals.numbers import LogWindow
+from alerts.watch import Watch
+from checks.finding import State
+from checks.observation import Observation
+from checks.target import TargetKey
+from checks.verdict import Verdict
+
+_NEVER = 7 * 86400.0
+
+
+class Evidence:
+    """Bounded memory of looks, request counters and log events; reads rules against it."""
+
+    def __init__(self, plan: JudgePlan, began_s: float) -> None:
+        self._began_s = began_s
+        self.watches: dict[TargetKey, Watch] = {}
+        self.by_component: dict[str, list[Watch]] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._logs: dict[str, LogWindow] = {}
+        self._edges: tuple[float, ...] = ()
+        self._keep_s = 0.0
+        self._quiet_for_s = _NEVER
+        self.isolated = False
+        self.replan(plan)
+
+    def replan(self, plan: JudgePlan) -> None:
+        """Take over the targets and rules of a plan, keeping what is known of those that stay."""
+        tracked = frozenset(
+            rule.measure
+            for rule in plan.rules.values()
+            if isinstance(rule, MeasureRule) and rule.increase_over is not None
+        )
+        kept: dict[TargetKey, Watch] = {}
+        self.by_component.clear()
+        for target in plan.targets:
+            interval_s = plan.interval_of(target.key.service)
+            fresh = Watch(target, interval_s, tracked)
+            watch = kept[target.key] = fresh.resume(self.watches.get(target.key))
+            self.by_component.setdefault(target.key.service, []).append(watch)
+        self.watches = kept
+        rules = plan.rules.values()
+        edges = tuple(sorted({edge for rule in rules for edge in traffic.edges(rule)}))
+        keep_s = max((_longest_s(rule) for rule in rules), default=0.0)
+        if edges != self._edges or keep_s > self._keep_s:
+            # Increments seen under other edges cannot be told apart any more.
+            self._edges, self._keep_s = edges, keep_s
+            self._ledgers.clear()
+        quiet = [float(rule.quiet_for) for rule in rules if isinstance(rule, NewErrorLogRule)]
+        self._quiet_for_s = min(quiet, default=_NEVER)
+
+    def look(self, observation: Observation, verdict: Verdict) -> Watch | None:
+        """Take in one look; None when its target is not watched."""
+        watch = self.watches.get(observation.target.key)
+        if watch is not None:
+            watch.take(observation, verdict)
+        return watch
+
+    def requests(self, sample: RequestSample) -> None:
+        """Take in one source's counters."""
+        ledger = self._ledgers.get(sample.service)
+        if ledger is None:
+            ledger = self._ledgers[sample.service] = Ledger(edges=self._edges, keep_s=self._keep_s)
+        ledger.add(sample)
+
+    def logged(self, event: ErrorLog) -> None:
+        """Take in ERROR log events."""
+        window = self._logs.setdefault(event.service, LogWindow())
+        window.add(event.at_s, event.count, event.fingerprint, event.sample, quiet_for_s=self._quiet_for_s)
+
+    def shows(self, rule: Rule, watch: Watch) -> bool:
+        """Whether the target's last look shows what this rule is about."""
+        latest = watch.latest
+        if latest is None:
+            return False
+        names = {measure.name for measure in latest.finding.measures}
+        match rule:
+            case MeasureRule():
+                return rule.measure in names
+            case MachinesBelowMinRule():
+                return latest.finding.reason.value.startswith("fly.") or any(
+                    name.startswith("gaia_machine") for name in names
+                )
+            case BackupAgeRule():
+                return latest.finding.reason.value.startswith("backup.") or any(
+                    name.startswith("gaia_backup") for name in names
+                )
+            case _:
+                return False
+
+    def read(self, instance: Instance, now_s: float) -> Reading:
+        """The rule's signal on what is known now. Raises only for defects of ours."""
+        if self.isolated and instance.component:
+            return unknown(Unknown.ISOLATED, instance.reading.at_s, "the agent itself is cut off")
+        firing = instance.standing.firing
+        rule = instance.rule
+        watch = self.watches.get(instance.key) if instance.key is not None else None
+        if watch is not None:
+            return self._read_target(rule, watch, now_s, firing=firing)
+        return self._read_service(rule, instance.component, now_s, firing=firing)
+
+    def _read_target(self, rule: Rule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
+        match rule:
+            case TargetStateRule():
+                return looks.target_state(rule, watch, now_s)
+            case SlowProbesRule():
+                return looks.slow_probes(rule, watch, now_s, firing=firing)
+            case ConnectionFailuresRule():
+                return looks.connection_failures(rule, watch, now_s, firing=firing)
+            case MachinesBelowMinRule():
+                return looks.machines_below_min(rule, watch, now_s)
+            case MeasureRule():
+                return numbers.measure(rule, watch, now_s, firing=firing)
+            case BackupAgeRule():
+                return numbers.backup_age(rule, watch, now_s)
+            case NoDataRule():
+                return looks.no_data(
+                    rule, watch.known_at_s, now_s, interval_s=watch.interval_s, began_s=self._began_s
+                )
+            case ContradictionRule():
+                return looks.contradiction(rule, watch, disputed(watch, self.by_component, now_s), now_s)
+            case _:
+                return unknown(Unknown.EVAL_ERROR, now_s, "this signal is not about a target")
+
+    def _read_service(self, rule: Rule, service: str, now_s: float, *, firing: bool) -> Reading:
+        match rule:
+            case ErrorLogRateRule():
+                return numbers.error_log_rate(rule, self._log(service), now_s, firing=firing)
+            case NewErrorLogRule():
+                return numbers.new_error_log(rule, self._log(service), now_s)
+            case ErrorRatioRule() | SlowRequestRatioRule() | BurnRateRule():
+                ledger = self._ledgers.get(service)
+                if ledger is None:
+                    return unknown(Unknown.STALE, 0.0, "no counters from the service yet")
+                vouched = self._vouched(service, now_s)
+                if isinstance(rule, BurnRateRule):
+                    return traffic.burn_rate(rule, ledger, now_s, vouched=vouched)
+                return traffic.ratio(rule, ledger, now_s, firing=firing, vouched=vouched)
+            case _:
+                return unknown(Unknown.STALE, 0.0, "its target is not watched")
+
+    def _log(self, service: str) -> LogWindow:
+        return self._logs.setdefault(service, LogWindow())
+
+    def _vouched(self, service: str, now_s: float) -> bool:
+        watches = self.by_component.get(service, ())
+        return any(watch.fresh(now_s) and watch.verdict.state is State.UP for watch in watches)
+
+
+def disputed(watch: Watch, by_component: Mapping[str, list[Watch]], now_s: float) -> tuple[str, ...]:
+    """What the target claims of others against what the agent sees of them, in words."""
+    if watch.latest is None:
+        return ()
+    return tuple(_disputes(watch, by_component, now_s))
+
+
+def _disputes(watch: Watch, by_component: Mapping[str, list[Watch]], now_s: float) -> Iterable[str]:
+    assert watch.latest is not None
+    name = watch.target.key.service
+    for claim in watch.latest.finding.claims:
+        seen = [other for other in by_component.get(claim.about, ()) if other.fresh(now_s)]
+        states = {other.verdict.state for other in seen}
+        if claim.state is State.DOWN and states == {State.UP}:
+            yield f"{name} says that {claim.about} is down, the agent sees it up"
+        elif claim.state is State.UP and states == {State.DOWN}:
+            yield f"{name} says that {claim.about} is up, the agent sees it down"
+
+
+def _longest_s(rule: Rule) -> float:
+    if isinstance(rule, BurnRateRule):
+        return float(max(window.long for window in rule.windows))
+    return 0.0

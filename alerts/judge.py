@@ -1,0 +1,544 @@
+"""Evaluates every rule on what was seen, remembers where each alert stands, and has the herald tell.
+
+Synchronous and single-threaded; the journal is its only I/O. One evaluation's state changes and notices are
+one transaction. `observe` costs microseconds; `tick` spreads a full round over the check interval.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from alerts import external, maintenance
+from alerts.evidence import Evidence
+from alerts.external import ExternalAlert
+from alerts.herald import Herald
+from alerts.instance import (
+    Instance,
+    Source,
+    enumerate_instances,
+    of_target,
+    seen_first,
+    selects,
+    several_vantages,
+)
+from alerts.journal import Batch, Happening, Journal, SavedAlert
+from alerts.machine import Ended, Phase, Standing, Step, closed, resumed, step
+from alerts.plan import JudgePlan
+from alerts.reading import Outcome, Reading, Unknown, unknown
+from alerts.requests import ErrorLog, RequestSample
+from alerts.rule import Rule
+from alerts.silence import Silence, silencing, validated
+from alerts.story import Change
+from alerts.view import AlertView, Transition, view_of
+from checks.finding import State
+from checks.observation import Observation
+from checks.target import TargetKey
+from checks.verdict import Verdict
+
+logger = logging.getLogger(__name__)
+
+_ALIVE_EVERY_S: Final = 30.0
+_PRUNE_EVERY_S: Final = 3600.0
+_EAGER_ALERTS: Final = 200
+_BROKEN_AFTER: Final = 3
+_ISOLATED_SHARE: Final = 0.8
+
+
+class Judge:
+    """One environment's judgement. Not thread-safe: everything happens on the event loop."""
+
+    def __init__(self, plan: JudgePlan, journal: Journal, *, now_s: float) -> None:
+        self._plan = plan
+        self._journal = journal
+        self._evidence = Evidence(plan, now_s)
+        self._instances: dict[str, Instance] = {}
+        self._order: list[Instance] = []
+        self._by_key: dict[TargetKey, list[Instance]] = {}
+        self._active: dict[str, list[Instance]] = {}
+        self._seen_first: dict[str, Rule] = {}
+        self._unseen: dict[TargetKey, list[str]] = {}
+        self._silences = {one.id: one for one in journal.silences()}
+        self._last_tick_s = 0.0
+        self._alive_s = now_s
+        self._pruned_s = now_s
+        self._reachable: bool | None = None
+        self._arrange(plan)
+        self._herald = Herald.of(
+            plan,
+            active=self._active,
+            watches=self._evidence.by_component,
+            open_episodes=journal.episodes(only_open=True),
+        )
+        self._resume(now_s)
+
+    # What comes in.
+
+    def observe(self, observation: Observation, verdict: Verdict) -> None:
+        """Take in one look and the verdict it led to. Judges nothing yet: `look` and `tick` do."""
+        watch = self._evidence.look(observation, verdict)
+        if watch is None:
+            return
+        unseen = self._unseen.get(watch.target.key)
+        if unseen:
+            for name in [name for name in unseen if self._evidence.shows(self._seen_first[name], watch)]:
+                unseen.remove(name)
+                several = several_vantages(self._plan.targets)
+                rule = self._seen_first[name]
+                self._add(of_target(self._plan, name, rule, watch.target, several=several))
+
+    def requests(self, sample: RequestSample) -> None:
+        """Take in the counters of one source."""
+        self._evidence.requests(sample)
+
+    def logged(self, event: ErrorLog) -> None:
+        """Take in ERROR log events."""
+        self._evidence.logged(event)
+
+    def changed(self, change: Change) -> None:
+        """Something was done to the platform; pages within 15 minutes mention it."""
+        self._herald.changes.append(change)
+
+    def canary(self, *, reachable: bool) -> None:
+        """Whether independent places outside answer; if not, and nearly nothing does, it is us."""
+        self._reachable = reachable
+
+    def receive(self, alerts: Iterable[ExternalAlert], now_s: float) -> tuple[Transition, ...]:
+        """Take in alerts that others judged, as Alertmanager would."""
+        touched: list[Instance] = []
+        for alert in alerts:
+            fresh = external.instance_of(alert, self._plan.env)
+            instance = self._instances.get(fresh.fingerprint)
+            if instance is None or instance.source is not Source.EXTERNAL:
+                if 0 < alert.ends_at_s <= now_s or instance is not None:
+                    continue
+                instance = fresh
+                self._add(instance)
+            external.confirm(instance, alert, now_s)
+            touched.append(instance)
+        return self._round(touched, now_s)
+
+    # Judging.
+
+    def look(self, key: TargetKey, now_s: float) -> tuple[Transition, ...]:
+        """Evaluate only what hangs on one target: called right after its verdict changed."""
+        return self._round(self._by_key.get(key, ()), now_s)
+
+    def tick(self, now_s: float) -> tuple[Transition, ...]:
+        """Evaluate everything due. Call it about once a second; a full round takes one interval."""
+        self._isolation()
+        due = self._due(now_s)
+        transitions = self._round(due, now_s)
+        self._last_tick_s = now_s
+        if self._active and now_s - self._alive_s >= _ALIVE_EVERY_S:
+            self._alive_s = now_s
+            self._journal.commit(Batch(alive_at_s=now_s), now_s)
+        if now_s - self._pruned_s >= _PRUNE_EVERY_S:
+            self._pruned_s = now_s
+            self._journal.prune(now_s)
+        return transitions
+
+    def agent_gap(self, now_s: float) -> None:
+        """The agent itself did not run for a while: trust nothing until looked at twice."""
+        for instances in self._active.values():
+            for instance in instances:
+                instance.standing = msgspec.structs.replace(
+                    instance.standing,
+                    verify=2,
+                    paused_s=instance.standing.paused_s
+                    + max(0.0, now_s - (instance.standing.last_eval_s or now_s)),
+                    last_eval_s=now_s,
+                )
+
+    # What can be seen.
+
+    def instances(self, now_s: float | None = None) -> tuple[AlertView, ...]:
+        """Every alert there is, firing or not."""
+        at_s = self._last_tick_s if now_s is None else now_s
+        told = self._herald.told_of
+        return tuple(view_of(one, told.get(one.fingerprint), at_s) for one in self._order)
+
+    def active(self) -> tuple[AlertView, ...]:
+        """The alerts that are not OK."""
+        told = self._herald.told_of
+        return tuple(
+            view_of(one, told.get(one.fingerprint), self._last_tick_s)
+            for instances in self._active.values()
+            for one in instances
+        )
+
+    def suspects(self) -> tuple[TargetKey, ...]:
+        """Targets to look at now: a held page waits to know whether they are its cause."""
+        return tuple(
+            watch.target.key
+            for component in self._herald.suspects
+            for watch in self._evidence.by_component.get(component, ())
+        )
+
+    @property
+    def plan(self) -> JudgePlan:
+        """The plan in force."""
+        return self._plan
+
+    @property
+    def last_tick_s(self) -> float:
+        """When the rules were last evaluated (wall seconds)."""
+        return self._last_tick_s
+
+    # People.
+
+    def ack(self, name: str, author: str, now_s: float, *, lasts_s: float = 4 * 3600.0) -> tuple[str, ...]:
+        """Acknowledge an episode, a fingerprint or every told alert of a name; returns the episodes."""
+        batch = Batch()
+        chosen = [
+            told.episode
+            for told in self._herald.told.values()
+            if name in (told.episode, told.fingerprint, told.alertname)
+        ]
+        for one in chosen:
+            self._herald.ack(one, author, batch, now_s, lasts_s)
+        if batch:
+            self._journal.commit(batch, now_s)
+        return tuple(chosen)
+
+    def silence(self, silence: Silence, now_s: float) -> Silence:
+        """Put a silence in force. Raises ValueError when it has no end, author, comment or matcher."""
+        self._silences[silence.id] = validated(silence, now_s)
+        self._journal.commit(Batch(silences=[silence]), now_s)
+        return silence
+
+    def expire(self, silence_id: str, now_s: float) -> bool:
+        """End a silence now; False when there is none in force."""
+        silence = self._silences.get(silence_id)
+        if silence is None or silence.ends_at_s <= now_s:
+            return False
+        ended = msgspec.structs.replace(silence, ends_at_s=now_s, starts_at_s=min(silence.starts_at_s, now_s))
+        self._silences[silence_id] = ended
+        self._journal.commit(Batch(silences=[ended]), now_s)
+        return True
+
+    def silences(self) -> tuple[Silence, ...]:
+        """Every silence remembered, ended ones of the last days included."""
+        return tuple(self._silences.values())
+
+    def reload(self, plan: JudgePlan, now_s: float) -> tuple[Transition, ...]:
+        """Take over a new plan. States stay by identity; what is gone resolves and says why."""
+        before = self._instances
+        self._plan = plan
+        self._evidence.replan(plan)
+        self._arrange(plan)
+        self._herald.replan(plan)
+        batch = Batch()
+        transitions: list[Transition] = []
+        for fingerprint, old in before.items():
+            kept = self._instances.get(fingerprint) or self._seen_again(old)
+            if kept is not None:
+                kept.standing, kept.reading, kept.worst = old.standing, old.reading, old.worst
+                kept.held, kept.inhibited_by, kept.silenced_by = old.held, old.inhibited_by, old.silenced_by
+                self._file(kept)
+            elif old.standing.phase is not Phase.OK:
+                reason = Ended.TARGET_REMOVED if old.alertname in plan.rules else Ended.RULE_REMOVED
+                transitions.append(self._end(old, reason, batch, now_s))
+        self._herald.settle(batch, now_s)
+        if batch:
+            self._journal.commit(batch, now_s)
+        return tuple(transitions)
+
+    # Below: how.
+
+    def _arrange(self, plan: JudgePlan) -> None:
+        self._instances, self._order = {}, []
+        self._by_key.clear()
+        self._active.clear()
+        self._seen_first = seen_first(dict(plan.rules))
+        self._unseen = {
+            target.key: [name for name, rule in self._seen_first.items() if selects(rule, target)]
+            for target in plan.targets
+        }
+        for instance in enumerate_instances(plan):
+            self._add(instance)
+        # Neighbours in the file land in different slices of a round.
+        self._order.sort(key=lambda one: one.fingerprint)
+
+    def _add(self, instance: Instance) -> None:
+        self._instances[instance.fingerprint] = instance
+        self._order.append(instance)
+        if instance.key is not None:
+            self._by_key.setdefault(instance.key, []).append(instance)
+
+    def _seen_again(self, old: Instance) -> Instance | None:
+        """An alert that only a finding or a sender can bring about, and that the new plan still allows."""
+        if old.source is Source.EXTERNAL:
+            self._add(old)
+            return old
+        rule = self._seen_first.get(old.alertname)
+        if rule is None or old.key is None or old.key not in self._evidence.watches:
+            return None
+        if old.alertname not in self._unseen.get(old.key, ()):
+            return None
+        self._unseen[old.key].remove(old.alertname)
+        target = self._evidence.watches[old.key].target
+        made = of_target(
+            self._plan, old.alertname, rule, target, several=several_vantages(self._plan.targets)
+        )
+        self._add(made)
+        return made
+
+    def _resume(self, now_s: float) -> None:
+        """Go on where the last process ended: no second wait, no second page."""
+        alive_s = self._journal.alive_at_s()
+        batch = Batch()
+        for saved in self._journal.alerts():
+            instance = self._instances.get(saved.fingerprint) or self._reborn(saved)
+            last_s = max(saved.standing.last_eval_s, alive_s)
+            standing = resumed(msgspec.structs.replace(saved.standing, last_eval_s=last_s), now_s)
+            if instance is None:
+                self._orphan(saved, batch, now_s)
+            elif standing is None:
+                instance.standing = Standing(changes=saved.standing.changes)
+            else:
+                instance.standing = standing
+                instance.ends_at_s = now_s + external.LASTS_AFTER_RESTART_S
+                instance.reading = unknown(
+                    Unknown.AGENT_GAP,
+                    saved.standing.seen_at_s,
+                    f"{saved.text} (before the restart, verifying)",
+                )
+                instance.worst = Reading(outcome=Outcome.BAD, at_s=saved.standing.seen_at_s, text=saved.text)
+                self._file(instance)
+        if batch:
+            self._journal.commit(batch, now_s)
+
+    def _reborn(self, saved: SavedAlert) -> Instance | None:
+        """An alert that is not enumerated: seen first in a finding, or judged by others."""
+        for key, names in self._unseen.items():
+            matches = key.service == saved.labels.get("service") and key.check == saved.labels.get("check")
+            if matches and saved.alertname in names:
+                rule, target = self._seen_first[saved.alertname], self._evidence.watches[key].target
+                several = several_vantages(self._plan.targets)
+                made = of_target(self._plan, saved.alertname, rule, target, several=several)
+                if made.fingerprint == saved.fingerprint:
+                    names.remove(saved.alertname)
+                    self._add(made)
+                    return made
+        if saved.alertname in self._plan.rules or not saved.standing.firing:
+            return None
+        told = self._herald.told_of.get(saved.fingerprint)
+        severity = told.severity.value if told is not None else ""
+        made = external.instance_of(
+            ExternalAlert(labels=saved.labels | {"severity": severity}), self._plan.env
+        )
+        if made.fingerprint != saved.fingerprint or saved.labels.get("check"):
+            return None
+        self._add(made)
+        return made
+
+    def _orphan(self, saved: SavedAlert, batch: Batch, now_s: float) -> None:
+        """Its rule or target went while we were away: whoever was called is told that it is over."""
+        batch.gone.append(saved.fingerprint)
+        told = self._herald.told_of.get(saved.fingerprint)
+        if told is None:
+            return
+        reason = Ended.TARGET_REMOVED if saved.alertname in self._plan.rules else Ended.RULE_REMOVED
+        ghost = external.instance_of(ExternalAlert(labels=saved.labels), self._plan.env)
+        ghost.fingerprint, ghost.component = saved.fingerprint, told.component
+        ghost.reading = Reading(outcome=Outcome.GOOD, at_s=now_s, text=saved.text)
+        self._herald.resolved(ghost, reason, batch, now_s)
+
+    def _due(self, now_s: float) -> list[Instance]:
+        """A slice of the round, as wide as the time since the last tick; always what is active, if few."""
+        interval_s = self._plan.interval_s
+        count = len(self._order)
+        passed_s = now_s - self._last_tick_s
+        if not 0 <= passed_s < interval_s:
+            return list(self._order)
+        start = int(self._last_tick_s % interval_s / interval_s * count)
+        end = int(now_s % interval_s / interval_s * count)
+        due = self._order[start:end] if end >= start else self._order[start:] + self._order[:end]
+        active = [one for instances in self._active.values() for one in instances]
+        if len(active) <= _EAGER_ALERTS:
+            chosen = set(map(id, due))
+            due = due + [one for one in active if id(one) not in chosen]
+        return due
+
+    def _round(self, due: Iterable[Instance], now_s: float) -> tuple[Transition, ...]:
+        batch = Batch()
+        transitions = [
+            transition
+            for instance in due
+            if (transition := self._evaluate(instance, batch, now_s)) is not None
+        ]
+        if self._active or self._herald.told:
+            self._quiet(now_s)
+            self._herald.settle(batch, now_s)
+        if batch:
+            self._journal.commit(batch, now_s)
+        return tuple(transitions)
+
+    def _evaluate(self, instance: Instance, batch: Batch, now_s: float) -> Transition | None:
+        reading = self._read(instance, now_s)
+        before = instance.standing
+        after, happened = step(before, reading, instance.pace, now_s)
+        instance.reading = reading
+        if reading.outcome is Outcome.BAD:
+            instance.worst = reading
+        if after is before:
+            return None
+        instance.standing = after
+        if happened is None:
+            return None
+        return self._happened(instance, before, happened, batch, now_s)
+
+    def _happened(
+        self, instance: Instance, before: Standing, happened: Step, batch: Batch, now_s: float
+    ) -> Transition:
+        after = instance.standing
+        self._file(instance)
+        batch.alerts.append(_saved(instance))
+        text = instance.reading.text
+        batch.happenings.append(
+            Happening(
+                at_s=now_s, fingerprint=instance.fingerprint, alertname=instance.alertname,
+                what=happened.value, text=text,
+            )
+        )  # fmt: skip
+        if happened is Step.FIRED:
+            instance.held = instance.inhibited_by = instance.silenced_by = ""
+        elif happened is Step.FLAPPING:
+            self._herald.flapping(instance, batch, now_s)
+        elif happened is Step.RESOLVED:
+            reason = Ended.EXPIRED if external.expired(instance, now_s) else after.ended or Ended.RECOVERED
+            self._herald.resolved(instance, reason, batch, now_s)
+            self._expire_on_resolve(instance, batch, now_s)
+        return self._transition(instance, before.phase, happened, text, now_s)
+
+    def _end(self, instance: Instance, reason: Ended, batch: Batch, now_s: float) -> Transition:
+        before = instance.standing.phase
+        instance.standing = closed(instance.standing, reason, now_s)
+        batch.gone.append(instance.fingerprint)
+        batch.happenings.append(
+            Happening(
+                at_s=now_s, fingerprint=instance.fingerprint, alertname=instance.alertname,
+                what=Step.RESOLVED.value, text=reason.value,
+            )
+        )  # fmt: skip
+        self._herald.resolved(instance, reason, batch, now_s)
+        return self._transition(instance, before, Step.RESOLVED, reason.value, now_s)
+
+    def _transition(
+        self, instance: Instance, before: Phase, happened: Step, text: str, now_s: float
+    ) -> Transition:
+        return Transition(
+            at_s=now_s,
+            alertname=instance.alertname,
+            component=instance.component,
+            fingerprint=instance.fingerprint,
+            episode=instance.episode,
+            labels=instance.labels,
+            severity=instance.rule.severity,
+            before=before,
+            after=instance.standing.phase,
+            what=happened,
+            text=text,
+            value=instance.reading.value,
+        )
+
+    def _file(self, instance: Instance) -> None:
+        """Keep the list of alerts that are not OK."""
+        listed = self._active.get(instance.component, [])
+        if instance.standing.phase is Phase.OK:
+            if instance in listed:
+                listed.remove(instance)
+                if not listed:
+                    del self._active[instance.component]
+        elif instance not in listed:
+            self._active.setdefault(instance.component, []).append(instance)
+
+    def _read(self, instance: Instance, now_s: float) -> Reading:
+        if instance.source is Source.EXTERNAL:
+            return external.reading_of(instance, now_s)
+        try:
+            reading = self._evidence.read(instance, now_s)
+        except Exception as error:
+            instance.errors += 1
+            if instance.errors == 1:
+                logger.exception("rule.broken", extra={"rule": instance.alertname})
+            if instance.errors >= _BROKEN_AFTER:
+                self._broken(instance, error)
+            return unknown(Unknown.EVAL_ERROR, now_s, f"the rule cannot be evaluated: {error!r}"[:300])
+        instance.errors = 0
+        return reading
+
+    def _broken(self, instance: Instance, error: Exception) -> None:
+        """A rule that cannot be evaluated is said once, whatever it would have said."""
+        alert = ExternalAlert(
+            labels={"alertname": "rule_broken", "rule": instance.alertname, "severity": "chat"},
+            annotations={
+                "summary": f"cannot evaluate the rule {instance.alertname}",
+                "description": f"{type(error).__name__}: {error}: report it; it says nothing until then",
+            },
+        )
+        made = external.instance_of(alert, self._plan.env)
+        if made.fingerprint not in self._instances:
+            self._add(made)
+        external.confirm(self._instances[made.fingerprint], alert, self._last_tick_s)
+
+    def _isolation(self) -> None:
+        """It is us when nothing outside answers and at least 80 % of all targets seem bad."""
+        if self._reachable is not False:
+            self._evidence.isolated = False
+            return
+        watches = self._evidence.watches.values()
+        bad = sum(
+            watch.verdict.state in (State.DOWN, State.UNKNOWN) or watch.verdict.in_doubt for watch in watches
+        )
+        self._evidence.isolated = bad >= _ISOLATED_SHARE * len(watches) > 0
+
+    def _quiet(self, now_s: float) -> None:
+        """Mark what silences and maintenance windows keep untold."""
+        silences = [one for one in self._silences.values() if one.active(now_s)]
+        windows = self._plan.maintenance
+        for instances in self._active.values():
+            for instance in instances:
+                instance.silenced_by = ""
+                if silences or windows:
+                    instance.silenced_by = self._silenced(instance, silences, now_s)
+
+    def _silenced(self, instance: Instance, silences: list[Silence], now_s: float) -> str:
+        labels = instance.labels | instance.rule.labels | {"severity": instance.rule.severity.value}
+        found = silencing(silences, labels, now_s)
+        if found is not None:
+            return found.id
+        for cause in self._herald.graph.causes(instance.component):
+            above = self._active.get(cause, ())
+            for silence in silences:
+                if silence.covers_dependents and any(silence.matches(one.labels) for one in above):
+                    return silence.id
+        window = maintenance.open_window(self._plan.maintenance, instance.component, now_s)
+        return f"maintenance: {window.comment or window.cron}" if window is not None else ""
+
+    def _expire_on_resolve(self, instance: Instance, batch: Batch, now_s: float) -> None:
+        for silence in list(self._silences.values()):
+            if not (silence.expire_on_resolve and silence.active(now_s) and silence.matches(instance.labels)):
+                continue
+            still = any(
+                silence.matches(one.labels) for instances in self._active.values() for one in instances
+            )
+            if not still:
+                ended = msgspec.structs.replace(silence, ends_at_s=now_s)
+                self._silences[silence.id] = ended
+                batch.silences.append(ended)
+
+
+def _saved(instance: Instance) -> SavedAlert:
+    reading = instance.worst if instance.standing.firing and instance.worst is not None else instance.reading
+    return SavedAlert(
+        fingerprint=instance.fingerprint,
+        alertname=instance.alertname,
+        labels=instance.labels,
+        standing=instance.standing,
+        text=reading.text,
+    )

@@ -1,0 +1,32 @@
+"""Planned silences: windows that a cron expression opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from alerts.receiver import MaintenanceWindow
+
+
+def open_window(
+    windows: Iterable[MaintenanceWindow], component: str, now_s: float
+) -> MaintenanceWindow | None:
+    """The window that covers this component now, if any."""
+    return next((window for window in windows if _covers(window, component) and is_open(window, now_s)), None)
+
+
+def is_open(window: MaintenanceWindow, now_s: float) -> bool:
+    """Whether `cron` last opened it less than `lasts` ago. Raises ValueError for a wrong expression."""
+    from cronsim import CronSim, CronSimError
+
+    now = datetime.fromtimestamp(now_s, tz=UTC)
+    try:
+        starts = CronSim(window.cron, now - timedelta(seconds=window.lasts))
+    except CronSimError as error:
+        raise ValueError(f'"{window.cron}" is not a cron expression: {error}') from None
+    first: datetime | None = next(starts, None)
+    return first is not None and first <= now
+
+
+def _covers(window: MaintenanceWindow, component: str) -> bool:
+    return not window.targets or component in window.targets

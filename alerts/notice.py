@@ -1,0 +1,54 @@
+"""What a receiver is told: one frozen, rendered notice, the same for every channel."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from alerts.rule import Severity
+
+
+class NoticeKind(StrEnum):
+    """`trigger` opens an episode on a channel and `resolve` closes it; the others come in between."""
+
+    TRIGGER = "trigger"
+    UPDATE = "update"
+    REMINDER = "reminder"
+    RESOLVE = "resolve"
+    TEST = "test"
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """One message, rendered when it happened. `episode` is the deduplication key everywhere.
+
+    `title` is one line whose first 80 characters stand alone; `sms` has at most 160 characters of GSM-7;
+    `body` is (heading, text) in the order to be read, the heading empty for the opening line. Times are wall
+    seconds. Nothing in here is secret.
+    """
+
+    kind: NoticeKind
+    episode: str
+    env: str
+    alertname: str
+    component: str
+    severity: Severity
+    title: str
+    sms: str
+    body: tuple[tuple[str, str], ...]
+    labels: dict[str, str]
+    at_s: float
+    fired_at_s: float
+    resolved_at_s: float | None = None
+    ended: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+    affected: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    repeated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The body as plain text."""
+        return "\n".join(f"{heading}: {text}" if heading else text for heading, text in self.body)

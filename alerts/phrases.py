@@ -1,0 +1,31 @@
+"""What is wrong, in two or three words, for each kind of signal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from alerts.rule import Rule, TargetStateRule, signal
+
+_WHAT: Final = {
+    "slow_probes": "answers slowly",
+    "slow_request_ratio": "is slow",
+    "error_ratio": "fails requests",
+    "measure": "is over its limit",
+    "connection_failures": "drops connections",
+    "machines_below_min": "runs too few machines",
+    "error_log_rate": "logs errors",
+    "new_error_log": "logs a new kind of error",
+    "backup_age": "has no good backup",
+    "no_data": "cannot be seen",
+    "contradiction": "is not what it says",
+    "burn_rate": "spends its error budget",
+}
+
+
+def what(rule: Rule) -> str:
+    """The predicate of a title: `postgres` ... `is down`."""
+    if rule.summary:
+        return rule.summary
+    if isinstance(rule, TargetStateRule):
+        return f"is {' or '.join(rule.states)}"
+    return _WHAT[signal(rule)]

@@ -1,0 +1,181 @@
+"""Gathers the facts of one notice: who is affected, what may have caused it, what changed just before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from alerts.instance import Instance
+from alerts.machine import Ended
+from alerts.notice import NoticeKind
+from alerts.phrases import what
+from alerts.plan import Graph, JudgePlan
+from alerts.rule import Severity
+from alerts.told import Told
+from alerts.watch import Watch
+from alerts.words import Story, clock
+from checks.finding import State
+
+_CHANGED_WITHIN_S: Final = 900.0
+_LISTED: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something that was done to the platform: a deploy, a restart, a reload."""
+
+    at_s: float
+    text: str
+    component: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is known around an alert: `active` alerts and `watches` by component, and recent changes."""
+
+    plan: JudgePlan
+    graph: Graph
+    active: Mapping[str, list[Instance]]
+    watches: Mapping[str, list[Watch]]
+    changes: tuple[Change, ...]
+    now_s: float
+
+
+def story_of(
+    instance: Instance,
+    kind: NoticeKind,
+    around: Surroundings,
+    *,
+    ended: Ended | None = None,
+    told: Told | None = None,
+    note: str = "",
+) -> Story:
+    """The story of one alert at this moment."""
+    rule = instance.rule
+    reading = instance.reading
+    fired_at_s = told.fired_at_s if told is not None else instance.standing.fired_at_s
+    since_s = _since_s(instance, around.watches, fired_at_s)
+    evidence = reading.text or instance.annotations.get("summary", "")
+    return Story(
+        kind=kind,
+        episode=told.episode if told is not None else instance.episode,
+        env=around.plan.env,
+        alias=around.plan.alias,
+        alertname=instance.alertname,
+        component=instance.component,
+        severity=rule.severity,
+        labels=instance.labels | rule.labels | {"severity": rule.severity.value},
+        what=what(rule),
+        evidence=evidence or "no detail",
+        at_s=around.now_s,
+        fired_at_s=fired_at_s,
+        since_s=since_s,
+        affected=around.graph.dependents(instance.component),
+        also=_also(instance, around),
+        causes=_causes(instance, around),
+        changes=_changes(instance, around, since_s),
+        first_step=rule.first_step or "",
+        runbook=rule.runbook or instance.annotations.get("runbook_url", ""),
+        external_url=around.plan.external_url,
+        value=reading.value,
+        threshold=reading.threshold,
+        resolved_at_s=around.now_s if kind is NoticeKind.RESOLVE else None,
+        ended=ended.value if ended is not None else "",
+        note=note,
+    )
+
+
+def _since_s(instance: Instance, watches: Mapping[str, list[Watch]], fired_at_s: float) -> float:
+    """When it began: the verdict's own first look where there is one, else the first bad evaluation."""
+    if instance.key is not None:
+        for watch in watches.get(instance.component, ()):
+            began_s = watch.verdict.since_s
+            if watch.target.key == instance.key and 0 < fired_at_s - began_s < 3600:
+                return began_s
+    active_s = instance.standing.active_at_s
+    return active_s if 0 < active_s <= fired_at_s else fired_at_s
+
+
+def _also(instance: Instance, around: Surroundings) -> tuple[str, ...]:
+    places = (instance.component, *around.graph.dependents(instance.component)) if instance.component else ()
+    found = [
+        f"{other.component} {what(other.rule)}"
+        for place in places
+        for other in around.active.get(place, ())
+        if other is not instance and other.standing.firing
+    ]
+    return tuple(dict.fromkeys(found))[:_LISTED]
+
+
+def _causes(instance: Instance, around: Surroundings) -> tuple[str, ...]:
+    found = [
+        f"{watch.target.key.service} says that {claim.about} is {claim.state}"
+        + (f" ({claim.output})" if claim.output else "")
+        for watch in around.watches.get(instance.component, ())
+        if watch.latest is not None
+        for claim in watch.latest.finding.claims
+        if claim.state in (State.DOWN, State.DEGRADED)
+    ]
+    found.extend(
+        f"{cause} is {watch.verdict.state}: {watch.verdict.message}"
+        for cause in around.graph.causes(instance.component)
+        for watch in around.watches.get(cause, ())
+        if watch.verdict.state in (State.DOWN, State.DEGRADED)
+    )
+    return tuple(dict.fromkeys(found))[:_LISTED]
+
+
+def _changes(instance: Instance, around: Surroundings, since_s: float) -> tuple[str, ...]:
+    near = {"", instance.component, *around.graph.causes(instance.component)}
+    return tuple(
+        f"{change.text} at {clock(change.at_s)}"
+        for change in around.changes
+        if change.component in near and -60 <= since_s - change.at_s <= _CHANGED_WITHIN_S
+    )[-_LISTED:]
+
+
+def storm_story(
+    episode: str,
+    instances: list[Instance],
+    kind: NoticeKind,
+    *,
+    plan: JudgePlan,
+    now_s: float,
+    begun: Told | None = None,
+) -> Story:
+    """Many alerts as one: how many, where, of which kind."""
+    places = Counter(one.component for one in instances)
+    names = Counter(one.alertname for one in instances)
+    severity = begun.severity if begun is not None else instances[0].rule.severity
+    began_s = begun.fired_at_s if begun is not None else now_s
+    if instances:
+        evidence = f"{_most(places)}; {_most(names)}"
+    else:
+        evidence = f"all {len(begun.listed) if begun else 0} are over"
+    return Story(
+        kind=kind,
+        episode=episode,
+        env=plan.env,
+        alias=plan.alias,
+        alertname="many_at_once",
+        component="",
+        severity=severity,
+        labels={"alertname": "many_at_once", "env": plan.env, "severity": Severity(severity).value},
+        what=f"has {len(instances)} things wrong at once" if instances else "many things were wrong at once",
+        evidence=evidence,
+        at_s=now_s,
+        fired_at_s=began_s,
+        since_s=began_s,
+        also=tuple(f"{one.component} {what(one.rule)}" for one in instances[: 2 * _LISTED]),
+        external_url=plan.external_url,
+        resolved_at_s=now_s if kind is NoticeKind.RESOLVE else None,
+        ended=Ended.RECOVERED.value if kind is NoticeKind.RESOLVE else "",
+    )
+
+
+def _most(counted: Counter[str]) -> str:
+    top = ", ".join(f"{name} {count}" for name, count in counted.most_common(5))
+    rest = len(counted) - 5
+    return f"{top} and {rest} more" if rest > 0 else top

@@ -1,0 +1,104 @@
+"""What the judge remembers of one target: its last looks, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from checks.finding import State
+from checks.observation import Observation, Occasion
+from checks.target import Target
+from checks.verdict import Verdict
+
+_LOOKS_KEPT: Final = 20
+_FAILURES_KEPT: Final = 64
+_MEASURES_KEPT: Final = 512
+_COLD_START_GRACE_S: Final = 30.0
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One past look. `cold` ones began within the grace after the target woke: their latency says nothing."""
+
+    at_s: float
+    state: State
+    latency_s: float | None
+    scheduled: bool
+    cold: bool
+
+
+class Watch:
+    """The memory of one target. `take` is O(measures); everything else reads."""
+
+    __slots__ = (
+        "_tracked",
+        "failures",
+        "history",
+        "interval_s",
+        "known_at_s",
+        "latest",
+        "looks",
+        "target",
+        "verdict",
+        "woke_at_s",
+    )  # fmt: skip
+
+    def __init__(self, target: Target, interval_s: float, tracked: frozenset[str] = frozenset()) -> None:
+        self.target = target
+        self.interval_s = interval_s
+        self.verdict = Verdict()
+        self.latest: Observation | None = None
+        self.known_at_s = 0.0
+        self.looks: deque[Look] = deque(maxlen=_LOOKS_KEPT)
+        self.failures: deque[float] = deque(maxlen=_FAILURES_KEPT)
+        # Only measures whose growth some rule compares are kept over time.
+        self.history: dict[tuple[str, Labels], deque[tuple[float, float]]] = {}
+        self._tracked = tracked
+        self.woke_at_s = 0.0
+
+    def resume(self, before: Watch | None) -> Watch:
+        """Take over what an earlier watch of the same target knew."""
+        if before is not None:
+            self.verdict, self.latest, self.known_at_s = before.verdict, before.latest, before.known_at_s
+            self.looks, self.failures = before.looks, before.failures
+            self.history = {name: kept for name, kept in before.history.items() if name[0] in self._tracked}
+            self.woke_at_s = before.woke_at_s
+        return self
+
+    def take(self, observation: Observation, verdict: Verdict) -> None:
+        """Remember one look and the verdict it led to."""
+        finding = observation.finding
+        at_s = observation.at_s
+        before = self.latest
+        if before is not None and before.finding.state in (State.ASLEEP, State.STARTING):
+            self.woke_at_s = at_s
+        self.latest = observation
+        self.verdict = verdict
+        if finding.state is not State.UNKNOWN:
+            self.known_at_s = at_s
+        if finding.state is State.DOWN:
+            self.failures.append(at_s)
+        self.looks.append(
+            Look(
+                at_s,
+                finding.state,
+                finding.latency_s,
+                observation.occasion is Occasion.SCHEDULED,
+                at_s - self.woke_at_s < _COLD_START_GRACE_S,
+            )
+        )
+        if self._tracked:
+            self._track(observation)
+
+    def fresh(self, now_s: float) -> bool:
+        """Whether the last look is young enough to speak: 2.5 intervals."""
+        return self.latest is not None and now_s - self.latest.at_s <= 2.5 * self.interval_s + 5
+
+    def _track(self, observation: Observation) -> None:
+        for measure in observation.finding.measures:
+            if measure.name in self._tracked:
+                points = self.history.setdefault((measure.name, measure.labels), deque(maxlen=_MEASURES_KEPT))
+                points.append((observation.at_s, measure.value))
