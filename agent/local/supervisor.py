@@ -28,16 +28,16 @@ class Supervisor:
 
     def __init__(self, narrator: Narrator) -> None:
         self._narrator = narrator
-        self._parts: list[Part] = []
+        self._groups: list[tuple[Part, ...]] = []
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """In the order they were started."""
-        return tuple(self._parts)
+        return tuple(part for group in self._groups for part in group)
 
     async def start(self, *parts: Part) -> None:
         """Start these together, return when all are ready. Raises LocalError for the first that is not."""
-        self._parts += parts
+        self._groups.append(parts)
         for part in parts:
             part.child = part.spawn()
         await asyncio.gather(*(self._await_ready(part) for part in parts))
@@ -45,30 +45,33 @@ class Supervisor:
     async def keep(self) -> None:
         """Say when a part ends and start it again after its pause, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for part in self._parts:
+            for part in self.parts:
                 tasks.create_task(self._keep(part), name=part.name)
 
     async def stop(self) -> None:
-        """Stop all, the last started first; what does not obey in time is killed."""
-        for part in reversed(self._parts):
-            child = part.child
-            if child is None or child.exit_code() is not None:
-                continue
-            child.send(signal.SIGCONT)  # A frozen part could not hear the next signal.
-            child.send(part.stop_signal)
-            end = time.monotonic() + part.stop_within_s
-            while child.exit_code() is None and time.monotonic() < end:  # noqa: ASYNC110  # See _ended.
-                await asyncio.sleep(_READY_EVERY_S)
-            if child.exit_code() is None:
-                self._narrator.part(part.name, "stopping", f"no exit in {part.stop_within_s:g} s: killed")
-            child.send_group(signal.SIGKILL)
-            child.wait(within_s=1.0)
+        """Stop all, what was started last first, together what was started together; kill what is deaf."""
+        for group in reversed(self._groups):
+            await asyncio.gather(*(self._stop(part) for part in group))
 
     def kill(self) -> None:
         """Kill everything now, for the impatient second Ctrl-C."""
-        for part in reversed(self._parts):
+        for part in reversed(self.parts):
             if part.child is not None:
                 part.child.send_group(signal.SIGKILL)
+
+    async def _stop(self, part: Part) -> None:
+        child = part.child
+        if child is None or child.exit_code() is not None:
+            return
+        child.send(signal.SIGCONT)  # A frozen part could not hear the next signal.
+        child.send(part.stop_signal)
+        end = time.monotonic() + part.stop_within_s
+        while child.exit_code() is None and time.monotonic() < end:  # noqa: ASYNC110  # See _ended.
+            await asyncio.sleep(_READY_EVERY_S)
+        if child.exit_code() is None:
+            self._narrator.part(part.name, "stopping", f"no exit in {part.stop_within_s:g} s: killed")
+        child.send_group(signal.SIGKILL)
+        child.wait(within_s=1.0)
 
     async def _keep(self, part: Part) -> None:
         quick_ends = 0

@@ -30,20 +30,29 @@ _SIGN_IN_PAUSE_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request of the mix; `{n}` in path and body is a running number."""
+    """One request of the mix; `{n}` in the body is a running number. `undo` deletes what it made."""
 
     method: str
     path: str
     body: str = ""
     type: str = "application/json"
+    undo: bool = False
 
 
-MIX: Final = (
+_READS: Final = (
     Request("GET", "/api/v1/auth/me"),
     Request("GET", "/api/v1/assets"),
     Request("GET", "/api/v1/chat/rooms/lobby/messages"),
 )
+_WRITES: Final = (
+    Request("GET", "/api/v1/auth/api-keys"),
+    Request("POST", "/api/v1/assets?name=note.txt", "Note {n}", "text/plain", undo=True),
+    Request("POST", "/api/v1/chat/rooms/lobby/messages", '{"text": "Message {n}"}'),
+)
+MIX: Final = (*_READS, *_READS, *_READS, *_WRITES)
 """In turn, so that each service gets the same share."""
+
+_PREPARE: Final = (Request("POST", "/api/v1/chat/rooms", '{"id": "lobby", "title": "Lobby"}'),)
 
 
 class Traffic:
@@ -86,17 +95,28 @@ class Traffic:
             )
             if path.endswith("tokens") and status == http.client.OK:
                 self._token = json.loads(body)["access_token"]
+                for request in _PREPARE:
+                    self._ask(request, 0)
 
     def _send(self, request: Request, number: int) -> None:
-        token = self._token
         try:
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": request.type}
-            path, body = (text.replace("{n}", str(number)) for text in (request.path, request.body))
-            status, _ = self._exchange(request.method, path, body.encode() or None, headers)
-            if status == http.client.UNAUTHORIZED and token == self._token:
-                self._token = ""  # Expired: the next turn signs in again.
+            made = self._ask(request, number)
+            if request.undo and made:
+                self._ask(
+                    Request("DELETE", f"{request.path.partition('?')[0]}/{json.loads(made)['id']}"), number
+                )
         finally:
             self._in_flight.release()
+
+    def _ask(self, request: Request, number: int) -> bytes:
+        """The answer's body, empty unless it succeeded."""
+        token = self._token
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": request.type}
+        body = request.body.replace("{n}", str(number)).encode() or None
+        status, answer = self._exchange(request.method, request.path, body, headers)
+        if status == http.client.UNAUTHORIZED and token == self._token:
+            self._token = ""  # Expired: the next turn signs in again.
+        return answer if status in {http.client.OK, http.client.CREATED} else b""
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
@@ -111,7 +131,7 @@ class Traffic:
             status, answer = 0, b""
             self._answers[type(error).__name__] += 1
         else:
-            self._answers[f"{method} {path.partition('?')[0].rstrip('0123456789')} {status}"] += 1
+            self._answers[f"{method} /{path.split('/')[3].partition('?')[0]} {status}"] += 1
         finally:
             connection.close()
         return status, answer

@@ -83,7 +83,7 @@ async def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(tmp_pat
     )
 
 
-async def test_parts_stop_last_first_and_the_deaf_are_killed(tmp_path: Path) -> None:
+async def test_groups_stop_last_first_and_the_deaf_are_killed(tmp_path: Path) -> None:
     heard = Heard()
     supervisor = Supervisor(heard)
     order = tmp_path / "order"
