@@ -1,0 +1,1 @@
+"""Files: metadata in PostgreSQL, content on disk or in S3."""

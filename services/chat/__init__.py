@@ -1,0 +1,1 @@
+"""Rooms, messages, and an assistant that answers."""

@@ -1,0 +1,195 @@
+"""A durable queue on JetStream: each message handled at least once, in order, and put aside when it never works."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.instrumentation.kit import Instrumentation
+from services.instrumentation.messaging import Broker, Message, Subscriber
+from services.instrumentation.problem import UnavailableError
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
+
+logger = logging.getLogger(__name__)
+
+_DEDUPE_S: Final = 120.0
+_AGE_S: Final = 7 * 86400.0
+_FETCH_S: Final = 5.0
+_PAUSES_S: Final = (0.2, 1.0, 5.0, 15.0)
+_DEAD: Final = "dead"
+
+
+class _Exhausted(msgspec.Struct, frozen=True):
+    """The server's advisory when a message was delivered for the last time in vain."""
+
+    stream_seq: int
+    deliveries: int
+
+
+class DurableStream:
+    """One stream of this environment, with a second one for its dead letters; made on first connection."""
+
+    def __init__(self, kit: Instrumentation, broker: Broker, *, name: str, topic: str) -> None:
+        settings = kit.settings
+        self.name = settings.stream(name)
+        self.topic = topic
+        self.dead_name = settings.stream(f"{name}_DEAD")
+        self._replicas = settings.nats_replicas
+        self._settings = settings
+        self._broker = broker
+        self.ready = asyncio.Event()
+        broker.on_connect(self._create)
+
+    def subject(self, *parts: str) -> str:
+        return self._settings.subject(self.topic, *parts)
+
+    def dead_subject(self, *parts: str) -> str:
+        return self._settings.subject(f"{self.topic}{_DEAD}", *parts)
+
+    async def publish(self, subject: str, data: bytes, *, template: str, message_id: str) -> int:
+        """Store one message; the same id again within two minutes is dropped. Raises UnavailableError."""
+        return await self._broker.publish_durable(
+            subject, data, template=template, message_id=message_id, stream=self.name
+        )
+
+    async def _create(self, client: Client) -> None:
+        stream = client.jetstream()
+        await self._ensure(stream, self.name, self.subject(">"))
+        await self._ensure(stream, self.dead_name, self.dead_subject(">"))
+        self.ready.set()
+
+    async def _ensure(self, stream: JetStreamContext, name: str, subject: str) -> None:
+        from nats.js.api import RetentionPolicy, StorageType, StreamConfig
+        from nats.js.errors import BadRequestError
+
+        config = StreamConfig(
+            name=name,
+            subjects=[subject],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            num_replicas=self._replicas,
+            max_age=_AGE_S,
+            duplicate_window=_DEDUPE_S,
+        )
+        try:
+            await stream.add_stream(config)
+        except BadRequestError:
+            # It is there with other limits: ours are the wanted ones.
+            await stream.update_stream(config)
+
+
+class DurableConsumer:
+    """Hands the messages under one filter to `handler`; any number of instances share the work."""
+
+    def __init__(
+        self,
+        kit: Instrumentation,
+        broker: Broker,
+        stream: DurableStream,
+        *,
+        name: str,
+        filter_: str,
+        handler: Subscriber,
+        at_once: int = 1,
+        ack_wait_s: float = 30.0,
+        deliveries: int = 5,
+    ) -> None:
+        """`filter_` is the subject below the stream's topic, such as `post.*`; it is also the label."""
+        self._broker = broker
+        self._stream = stream
+        self._name = name
+        self._filter = stream.subject(filter_)
+        self._template = f"gaia.{{env}}.{stream.topic}.{filter_}"
+        self._handler = handler
+        self._at_once = at_once
+        self._ack_wait_s = ack_wait_s
+        self._deliveries = deliveries
+        self._draining = False
+        self._dead = kit.metrics.counter(
+            f"messaging_{name}_dead_letters_total", "Messages put aside after failing every time."
+        )
+        broker.subscribe(
+            f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream.name}.{name}",
+            self._exhausted,
+            queue=name,
+            template="$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES",
+        )
+        kit.in_background(f"consumer {name}", self._run)
+        kit.on_drain(self._drain)
+
+    async def _drain(self) -> None:
+        self._draining = True
+
+    async def _run(self) -> None:
+        from nats.errors import Error
+        from nats.errors import TimeoutError as NothingThere
+
+        await self._stream.ready.wait()
+        while not self._draining:
+            try:
+                subscription = await self._subscribe(self._broker.client().jetstream())
+                while not self._draining:
+                    try:
+                        batch = await subscription.fetch(self._at_once, timeout=_FETCH_S)
+                    except NothingThere:
+                        self._broker.client()  # Raises while disconnected, so that we subscribe again after.
+                        continue
+                    await asyncio.gather(*(self._handle(msg) for msg in batch))
+            except (UnavailableError, Error, OSError) as error:
+                logger.info("consumer.waiting", extra={"consumer": self._name, "error": type(error).__name__})
+                await asyncio.sleep(0.2)
+        await asyncio.Event().wait()
+
+    async def _subscribe(self, stream: JetStreamContext) -> JetStreamContext.PullSubscription:
+        from nats.js.api import AckPolicy, ConsumerConfig
+
+        config = ConsumerConfig(
+            durable_name=self._name,
+            filter_subject=self._filter,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self._ack_wait_s,
+            max_deliver=self._deliveries,
+            max_ack_pending=max(64, self._at_once * 8),
+        )
+        await stream.add_consumer(self._stream.name, config)
+        return await stream.pull_subscribe_bind(self._name, self._stream.name)
+
+    async def _handle(self, msg: Msg) -> None:
+        self._broker.consumed.labels("nats", self._template).inc()
+        delivered = msg.metadata.num_delivered
+        message = Message(msg.subject, msg.data, msg.headers or {}, delivered)
+        if await self._broker.process(message, self._template, self._handler):
+            # Acknowledged after the work: a crash in between delivers again, and the work is idempotent.
+            await msg.ack()
+        elif delivered >= self._deliveries:
+            await self._bury(message, f"failed {delivered} times")
+            await msg.term()
+        else:
+            await msg.nak(delay=_PAUSES_S[min(delivered, len(_PAUSES_S)) - 1])
+
+    async def _exhausted(self, advisory: Message) -> None:
+        """A message ended without our word: the process that handled it died each time."""
+        exhausted = msgspec.json.decode(advisory.data, type=_Exhausted)
+        raw = await self._broker.client().jetstream().get_msg(self._stream.name, exhausted.stream_seq)
+        message = Message(raw.subject or "", raw.data or b"", raw.headers or {}, exhausted.deliveries)
+        await self._bury(message, f"never acknowledged in {exhausted.deliveries} deliveries")
+
+    async def _bury(self, message: Message, why: str) -> None:
+        self._dead.inc()
+        message_id = message.headers.get("Nats-Msg-Id", str(time.time_ns()))
+        logger.error("message.dead", extra={"consumer": self._name, "message": message_id, "reason": why})
+        await self._broker.publish_durable(
+            self._stream.dead_subject(self._name),
+            message.data,
+            template=f"gaia.{{env}}.{self._stream.topic}{_DEAD}.{self._name}",
+            message_id=message_id,
+            stream=self._stream.dead_name,
+        )

@@ -1,0 +1,208 @@
+"""JSON lines on stdout: RFC 3339 UTC, trace ids, redacted, written by a thread so that no pipe blocks the loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from services.instrumentation.context import RequestContext, current_request, current_trace
+from services.instrumentation.redaction import Redactor
+from services.instrumentation.settings import Settings
+
+_LIMIT_LINES: Final = 10_000
+_BATCH_LINES: Final = 256
+_CLOSE_S: Final = 2.0
+# Every attribute of a LogRecord: what is not among them came in through `extra`.
+_RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_RESERVED: Final = frozenset(("timestamp", "level", "logger", "event", "service", "environment"))
+
+encode: Final = msgspec.json.Encoder(enc_hook=repr).encode
+
+
+class LineWriter:
+    """Writes whole lines to a file descriptor from its own thread. A full queue drops lines and counts them."""
+
+    def __init__(self, redactor: Redactor, descriptor: int = 1) -> None:
+        self.dropped = 0
+        self._redactor = redactor
+        self._descriptor = descriptor
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> None:
+        """Queue one line without its newline. Never blocks."""
+        if self._queue.qsize() >= _LIMIT_LINES:
+            self.dropped += 1
+            return
+        self._queue.put(line)
+
+    def close(self) -> None:
+        """Write what is queued, for at most two seconds."""
+        self._queue.put(None)
+        self._thread.join(_CLOSE_S)
+
+    def _run(self) -> None:
+        while True:
+            line = self._queue.get()
+            batch: list[bytes] = []
+            while line is not None:
+                batch.append(line)
+                if len(batch) == _BATCH_LINES or self._queue.empty():
+                    break
+                line = self._queue.get()
+            if batch and not self._put(batch):
+                return
+            if line is None:
+                return
+
+    def _put(self, batch: list[bytes]) -> bool:
+        text = b"\n".join(batch).decode("utf-8", "replace") + "\n"
+        data = self._redactor.redact(text).encode("utf-8", "replace")
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:  # The reader is gone: there is nobody left to tell.
+            return False
+        return True
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def to_json(fields: Mapping[str, object]) -> bytes:
+    """One JSON line of anything: NaN becomes null, bytes base64, strange keys and lone surrogates are escaped."""
+    try:
+        return encode(fields)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        return encode(_plain(fields, depth=6))
+
+
+def _plain(value: object, *, depth: int) -> object:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value if not isinstance(value, int) or abs(value) < 1 << 63 else str(value)
+    if depth == 0:
+        return "..."
+    if isinstance(value, Mapping):
+        return {_text(key): _plain(item, depth=depth - 1) for key, item in list(value.items())[:200]}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, depth=depth - 1) for item in list(value)[:200]]
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception as error:
+        text = f"<unprintable {type(value).__name__}: {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class JsonHandler(logging.Handler):
+    """A record as one JSON line: event, facts from `extra`, trace ids of the request or span in hand."""
+
+    def __init__(self, writer: LineWriter, settings: Settings) -> None:
+        super().__init__()
+        self._writer = writer
+        self._service = settings.service
+        self._environment = settings.environment.value
+        self._text = settings.log_format == "text"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields: dict[str, object] = {
+                "timestamp": timestamp(record.created),
+                "level": record.levelname,
+                "logger": record.name,
+                "event": record.getMessage(),
+                "service": self._service,
+                "environment": self._environment,
+            }
+            trace = current_trace.get()
+            if trace is not None:
+                fields["trace_id"], fields["span_id"] = trace.trace_id, trace.span_id
+                fields["trace_flags"] = f"{trace.flags:02x}"
+            for key, value in vars(record).items():
+                if key not in _RECORD:
+                    # A fact may not pass for the line's own time, level or event.
+                    fields[f"extra_{key}" if key in _RESERVED else key] = value
+            if record.exc_info and record.exc_info[0] is not None:
+                fields["error_type"] = record.exc_info[0].__name__
+                fields["exception"] = _TRACEBACKS.formatException(record.exc_info)
+            self._writer.write(_as_text(fields) if self._text else to_json(fields))
+        except Exception:
+            self.handleError(record)
+
+
+_TRACEBACKS: Final = logging.Formatter()
+
+
+def _as_text(fields: Mapping[str, object]) -> bytes:
+    head = f"{fields['timestamp']} {fields['level']:<7} {fields['logger']}: {fields['event']}"
+    facts = " ".join(
+        f"{key}={value}"
+        for key, value in fields.items()
+        if key not in {"timestamp", "level", "logger", "event", "service", "environment"}
+    )
+    return f"{head} {facts}".encode("utf-8", "backslashreplace")
+
+
+class AccessLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One API request with its authentication context. Written whatever LOG_LEVEL says."""
+
+    timestamp: str
+    level: str
+    logger: str = msgspec.field(default_factory=lambda: "access")
+    event: str = msgspec.field(default_factory=lambda: "request")
+    service: str
+    environment: str
+    method: str
+    route: str
+    path: str
+    status: int
+    duration_ms: float
+    bytes_sent: int
+    client: str
+    request_id: str
+    trace_id: str
+    span_id: str
+    auth_type: str
+    auth_subject: str
+    auth_key_id: str
+    auth_scopes: tuple[str, ...]
+    auth_result: str
+    auth_reason: str
+    error_type: str = ""
+
+
+def access_fields(context: RequestContext) -> tuple[str, str]:
+    """(result, reason) of the request's authentication: allowed, denied or anonymous."""
+    if context.auth_reason:
+        return "denied", context.auth_reason
+    return ("anonymous", "") if context.identity.kind == "anonymous" else ("allowed", "")
+
+
+def set_up_logging(settings: Settings, redactor: Redactor) -> LineWriter:
+    """Route the root logger through one JSON writer on stdout. Call once per process."""
+    writer = LineWriter(redactor)
+    root = logging.getLogger()
+    root.handlers[:] = [JsonHandler(writer, settings)]
+    root.setLevel(settings.log_level)
+    # Their DEBUG lines repeat what our spans and metrics already say, several per request.
+    for noisy in ("asyncio", "aiohttp", "nats", "asyncpg", "urllib3", "opentelemetry"):
+        logging.getLogger(noisy).setLevel(max(logging.INFO, root.level))
+    return writer
+
+
+def request_id() -> str:
+    context = current_request.get()
+    return context.request_id if context else ""
