@@ -95,7 +95,7 @@ class ComponentReader:
         if options_type is None:
             return None
         theirs = [field.encode_name for field in msgspec.structs.fields(options_type)]
-        foreign = [known for known in theirs if known not in own]
+        foreign: list[str] = [known for known in theirs if known not in own]
         table = self._reader.table(
             without(node, "checks", *foreign),
             wanted,
@@ -104,7 +104,7 @@ class ComponentReader:
             defaults=timing,
             also=(*foreign, "checks", "environments"),
         )
-        shared = [known for known in theirs if known in own and known in node.entries]
+        shared: list[str] = [known for known in theirs if known in own and known in node.entries]
         options = self._reader.table(
             only(node, *foreign),
             options_type,

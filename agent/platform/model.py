@@ -101,6 +101,7 @@ class Deploy(Table, frozen=True, kw_only=True):
     approval: bool = False
     strategy: Literal["immediate", "rolling", "bluegreen", "canary"] = "rolling"
     tests: Literal["none", "smoke", "integration", "health"] = "none"
+    approval_before_next: bool = False
     then: str | None = None
 
 

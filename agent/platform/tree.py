@@ -67,10 +67,25 @@ def overlay(below: Mapping, above: Mapping) -> Mapping:
         if is_null(entry.value):
             entries.pop(key, None)
         elif old is not None and isinstance(old.value, Mapping) and isinstance(entry.value, Mapping):
-            entries[key] = Entry(entry.at, key, overlay(old.value, entry.value))
+            entries[key] = Entry(entry.at, key, overlay(_settled(old.value, entry.value), entry.value))
         else:
             entries[key] = entry
     return Mapping(below.at if below.entries else above.at, entries)
+
+
+def _settled(below: Mapping, above: Mapping) -> Mapping:
+    """`below` where what `above` says for all environments is no longer overridden for one of them."""
+    overrides = below.get("environments")
+    if not isinstance(overrides, Mapping) or "environments" in above.entries:
+        return below
+    rest = {
+        name: Entry(entry.at, name, without(entry.value, *above.entries))
+        if isinstance(entry.value, Mapping)
+        else entry
+        for name, entry in overrides.entries.items()
+    }
+    own = Entry(below.entries["environments"].at, "environments", Mapping(overrides.at, rest))
+    return Mapping(below.at, {**below.entries, "environments": own})
 
 
 def without(table: Mapping, *keys: str) -> Mapping:
