@@ -1,0 +1,60 @@
+"""The telemetry tables of gaia.yaml, and what the intake may take of the machine."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from agent.telemetry.signals import Signal
+from checks.secret import Secret
+from checks.units import Duration, Size
+
+_MIB: Final = 1024 * 1024
+
+
+class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where telemetry is passed on to.
+
+    `url` is an OTLP/HTTP address without its `/v1/…` (Tempo, a Collector, `http://loki:3100/otlp`), or with
+    `kind: loki` Loki's own address. `max_age` puts records aside that the backend would refuse as too old.
+    """
+
+    url: str
+    kind: Literal["otlp", "loki"] = "otlp"
+    signals: tuple[Signal, ...] = (Signal.TRACES, Signal.METRICS, Signal.LOGS)
+    headers: dict[str, Secret] = {}
+    timeout: Duration = Duration(10)
+    batch: Size = Size(_MIB)
+    max_age: Duration | None = None
+
+
+class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The OTLP intake. Limits hold for a body as it comes and after decompression."""
+
+    listen: str = "127.0.0.1:4318"
+    token: Secret | None = None
+    request: Size = Size(64 * _MIB)
+    in_flight: Size = Size(64 * _MIB)
+    disk: Size = Size(1024 * _MIB)
+    keep_free: Size = Size(256 * _MIB)
+    slower_than: tuple[Duration, ...] = (Duration(2),)
+    destinations: dict[str, DestinationOptions] = {}
+
+    @property
+    def host(self) -> str:
+        """The address to bind, brackets of IPv6 taken off."""
+        return self.listen.rpartition(":")[0].strip("[]") or "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """The port to bind; 0 takes a free one."""
+        return int(self.listen.rpartition(":")[2])
+
+
+def fitted(options: IntakeOptions, *, memory_bytes: int) -> IntakeOptions:
+    """Limits no larger than the machine can bear: one request may take a sixteenth of its memory."""
+    cap = max(memory_bytes // 16, 4 * _MIB)
+    return msgspec.structs.replace(
+        options, request=Size(min(options.request, cap)), in_flight=Size(min(options.in_flight, cap))
+    )
