@@ -10,8 +10,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from agent.platform.scope import Scope
+
 _QUEUE_LINES: Final = 10_000
 _SHORTEST_SECRET: Final = 6
+
+
+def log_level(scopes: Iterable[Scope]) -> str:
+    """DEBUG where an environment asks for it, else INFO: what the agent decides is always told."""
+    return "DEBUG" if any(scope.environment.log_level == "DEBUG" for scope in scopes) else "INFO"
 
 
 class LogWriter:
@@ -67,6 +74,10 @@ class _Dropping(logging.handlers.QueueHandler):
     """A full queue drops the line and counts it: a blocked terminal must not stop the probing."""
 
     dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        # The queue stays within the process: nothing needs to be made fit for pickling.
+        return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:

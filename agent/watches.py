@@ -102,8 +102,8 @@ def _watch(
         options=options,
         check=chosen.build(target, options, kit),
         sentinel=chosen.sentinel(target, options, kit) if chosen.sentinel is not None else None,
-        interval_s=(check or component).interval,
-        timeout_s=(check or component).timeout,
-        slower_than_s=slower_than,
+        interval_s=float((check or component).interval),
+        timeout_s=float((check or component).timeout),
+        slower_than_s=None if slower_than is None else float(slower_than),
         depends_on=scope.dependencies.get(component.name, ()),
     )

@@ -13,7 +13,12 @@ DOWN: Final = 2
 UNKNOWN: Final = 3
 
 # Name on the command line, its module, and the line `gaia --help` shows.
-COMMANDS: Final[dict[str, tuple[str, str]]] = {}
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "up": ("agent.cli.up", "run the whole platform on this machine, watched, until Ctrl-C"),
+    "run": ("agent.cli.run", "run the agent until told to stop"),
+    "check": ("agent.cli.check", "look once, now: exit 0 up, 1 degraded, 2 down, 3 unknown"),
+    "reload": ("agent.cli.reload", "have the running agent read gaia.yaml again"),
+}
 
 
 class Command(Protocol):

@@ -1,0 +1,131 @@
+"""`gaia check`: look once, now, at some or all targets; nothing is recorded and nobody is called."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.cli import DOWN, OK, PROBLEM, UNKNOWN
+from agent.platform.problem import PlatformError
+from agent.prober import Watch
+from agent.settings import Settings, StartError
+from agent.watches import watches
+from checks.catalog import ProbeKit
+from checks.clock import SystemClock
+from checks.finding import SEVERITY, State
+from checks.observation import Observation, Occasion, observe
+from checks.resolver import CachingResolver
+from checks.units import Duration
+
+_EXIT: Final = {State.UP: OK, State.ASLEEP: OK, State.DEGRADED: PROBLEM, State.DOWN: DOWN}
+_WORDS: Final = {
+    State.UP: "ok", State.DEGRADED: "slow", State.DOWN: "DOWN", State.ASLEEP: "zzz", State.STARTING: "wait",
+    State.UNKNOWN: "??",
+}  # fmt: skip
+_COLOURS: Final = {State.UP: 32, State.DEGRADED: 33, State.DOWN: 31}
+_AT_ONCE: Final = 50
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `gaia check`."""
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="TARGET",
+        help="service, or env/service/check; * and ? match (default: all)",
+    )
+    parser.add_argument("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
+    parser.add_argument("--overlay", type=Path, help="a second file, laid key by key over the first")
+    parser.add_argument("--env", action="append", metavar="ENV", help="the environment; may be repeated")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code is the worst state seen: 0 up or asleep, 1 degraded, 2 down, 3 unknown or usage."""
+    settings = Settings(config=args.config, overlay=args.overlay, environments=tuple(args.env or ()))
+    try:
+        _, scopes = settings.scopes(calls=False)
+    except PlatformError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return UNKNOWN
+    except StartError as error:
+        print(f"gaia check: {error}", file=sys.stderr)
+        return UNKNOWN
+    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
+    placed = [watch for scope in scopes for watch in watches(scope, kit)]
+    chosen = [watch for watch in placed if _wanted(watch, args.targets)]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(watch.target.key.service for watch in placed)) or "nothing"
+        print(
+            f"gaia check: no target matches {' '.join(args.targets) or 'this'}; there is {names}",
+            file=sys.stderr,
+        )
+        return UNKNOWN
+    seen = asyncio.run(_look(chosen))
+    _print(seen, as_json=args.json)
+    worst = min((look.finding.state for look in seen), key=SEVERITY.index)
+    return _EXIT.get(worst, UNKNOWN)
+
+
+def _wanted(watch: Watch, patterns: Sequence[str]) -> bool:
+    key = watch.target.key
+    names = (
+        key.service,
+        f"{key.service}/{key.check}",
+        f"{key.env}/{key.service}",
+        f"{key.env}/{key.service}/{key.check}",
+    )
+    return not patterns or any(fnmatch(name, pattern) for pattern in patterns for name in names)
+
+
+async def _look(chosen: Sequence[Watch]) -> list[Observation]:
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(watch: Watch) -> Observation:
+        async with limit:
+            try:
+                return await observe(
+                    watch.check,
+                    watch.target,
+                    deadline_s=watch.timeout_s,
+                    clock=SystemClock(),
+                    occasion=Occasion.MANUAL,
+                )
+            finally:
+                await watch.check.close()
+
+    return list(await asyncio.gather(*(one(watch) for watch in chosen)))
+
+
+def _print(seen: Sequence[Observation], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(seen), indent=2) + b"\n")
+        return
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    width = max(len(str(_name(look))) for look in seen)
+    for look in seen:
+        finding = look.finding
+        word = f"{_WORDS[finding.state]:<5}"
+        if colour and finding.state in _COLOURS:
+            word = f"\x1b[{_COLOURS[finding.state]}m{word}\x1b[0m"
+        print(f"{word} {_name(look):<{width}}  {finding.message}  ({finding.reason.value})")
+        if finding.phases:
+            phases = " · ".join(f"{part.phase.value} {Duration(part.duration_s)}" for part in finding.phases)
+            print(f"      {'':<{width}}  {phases}")
+        if finding.state not in (State.UP, State.ASLEEP):
+            for fact in finding.evidence:
+                print(f"      {'':<{width}}  {fact.name}: {fact.value}")
+
+
+def _name(look: Observation) -> str:
+    key = look.target.key
+    return f"{key.env}/{key.service}/{key.check}"

@@ -1,0 +1,122 @@
+"""One environment's judgement: its journal, its judge, and the events they make."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from agent.board import Board, EventKind
+from agent.platform.scope import Scope
+from agent.prober import Look, Watch
+from agent.web.source import Change
+from alerts.journal import Journal
+from alerts.judge import Judge
+from alerts.plan import Graph, JudgePlan
+from alerts.requests import ErrorLog, RequestSample
+from alerts.story import Change as ToldChange
+from alerts.view import Transition
+from checks.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+
+class Judgement:
+    """Feeds the judge of one environment and tells the board what it decided. Used on the event loop."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        watches: Iterable[Watch],
+        *,
+        path: Path,
+        clock: Clock,
+        board: Board,
+        decided: Callable[[Transition], None],
+    ) -> None:
+        plan = plan_of(scope, watches)
+        self.env = scope.environment_name
+        self.journal = Journal(path)
+        self.judge = Judge(plan, self.journal, now_s=clock.wall_s())
+        self.graph = Graph(plan.dependencies)
+        self._clock = clock
+        self._board = board
+        self._decided = decided
+
+    def looked(self, look: Look) -> None:
+        """Take in one look; judge what hangs on it at once when its verdict changed."""
+        self.judge.observe(look.observation, look.verdict)
+        if look.verdict.state is not look.before.state:
+            self._tell(self.judge.look(look.observation.target.key, self._clock.wall_s()))
+
+    def requests(self, sample: RequestSample) -> None:
+        """Take in one source's request counters."""
+        self.judge.requests(sample)
+
+    def logged(self, event: ErrorLog) -> None:
+        """Take in ERROR log events."""
+        self.judge.logged(event)
+
+    def changed(self, change: Change) -> None:
+        """Take in a change of the platform: pages of the next 15 minutes mention it."""
+        self.judge.changed(ToldChange(at_s=change.at_s, text=change.text, component=change.service))
+
+    def tick(self) -> None:
+        """Evaluate everything due; called about once a second."""
+        self._tell(self.judge.tick(self._clock.wall_s()))
+
+    def reload(self, scope: Scope, watches: Iterable[Watch]) -> None:
+        """Take over a new configuration, keeping every state."""
+        plan = plan_of(scope, watches)
+        self.graph = Graph(plan.dependencies)
+        self._tell(self.judge.reload(plan, self._clock.wall_s()))
+
+    def undelivered(self) -> tuple[int, float | None]:
+        """How many notices wait, and for how many seconds the oldest does."""
+        rows = self.journal.queued()
+        if not rows:
+            return 0, None
+        return len(rows), self._clock.wall_s() - min(row.created_at_s for row in rows)
+
+    def _tell(self, transitions: tuple[Transition, ...]) -> None:
+        for transition in transitions:
+            logger.info(
+                "alert.transition",
+                extra={
+                    "environment": self.env,
+                    "rule": transition.alertname,
+                    "service": transition.component,
+                    "state": transition.what.value,
+                    "reason": transition.text,
+                },
+            )
+            self._board.emit(
+                EventKind.ALERT,
+                at_s=transition.at_s,
+                env=self.env,
+                subject=transition.component,
+                state=transition.what.value,
+                text=f"{transition.alertname}: {transition.text}",
+                facts={"alertname": transition.alertname, "fingerprint": transition.fingerprint},
+            )
+            self._decided(transition)
+
+
+def plan_of(scope: Scope, watches: Iterable[Watch]) -> JudgePlan:
+    """What the judge needs to know of an environment."""
+    placed = tuple(watches)
+    alerts = scope.alerts
+    return JudgePlan(
+        env=scope.environment_name,
+        rules=scope.rules,
+        targets=tuple(watch.target for watch in placed),
+        interval_s=float(scope.environment.check_interval),
+        receivers=scope.receivers,
+        dependencies=scope.dependencies,
+        intervals_s={watch.target.key.service: watch.interval_s for watch in placed},
+        alias=scope.environment.alias,
+        settle_s=float(alerts.settle),
+        escalation=alerts.escalation,
+        maintenance=alerts.maintenance,
+        external_url=alerts.external_url,
+    )
