@@ -24,7 +24,7 @@ class Narration:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._colour = out.isatty() and not os.environ.get("NO_COLOR")
+        self.colour = out.isatty() and not os.environ.get("NO_COLOR")
         self._glyphs = (out.encoding or "ascii").lower().replace("-", "") in {"utf8", "utf8sig"}
         self._lock = threading.Lock()
         self._transient = False
@@ -40,7 +40,7 @@ class Narration:
         first, *more = text.splitlines() or [""]
         glyph = f"{_GLYPHS.get(state, '·')} " if self._glyphs else ""
         word = self._tinted(state, f"{glyph}{state:<{_WORD_WIDTH}}")
-        clock = time.strftime("%H:%M:%SZ", time.gmtime())
+        clock = time.strftime("%H:%M:%S", time.gmtime())
         with self._lock:
             self._write("\n".join([f"{clock}  {word} {name:<{_NAME_WIDTH}} {first}".rstrip(), *more]))
 
@@ -64,7 +64,7 @@ class Narration:
 
     def _tinted(self, state: str, text: str) -> str:
         colour = _COLOURS.get(state)
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour and colour else text
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.colour and colour else text
 
     def _write(self, text: str) -> None:
         if self._reader_left:

@@ -22,8 +22,11 @@ from agent.local.traffic import PASSWORD_VARIABLE
 SERVICES: Final = ("auth", "asset", "chat", "gateway")
 """In the order they are started; the gateway routes to the others."""
 
+# Not from the current folder: a user's own `services/` there must not be taken for ours.
+_PYTHON: Final = (sys.executable, "-P", "-m")
+_HOUSE: Final = str(Path(__file__).resolve().parents[2])
 _ALIASES: Final = {"development": "dev", "staging": "staging", "production": "prod"}
-_PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+_PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 _SERVICE_USER: Final = "gaia"
 _AGENT_USER: Final = "gaia_agent"
 
@@ -141,13 +144,16 @@ class LocalParts:
     ) -> Part:
         """The agent, started again at once, for nobody watches meanwhile; `follow` gets its output."""
         plan = self._plan
-        command = [sys.executable, "-m", "agent.cli", "run", "--env", plan.environment]
+        command = [*_PYTHON, "agent.cli", "run", "--env", plan.environment]
         command += ["--config", str(plan.config), "--overlay", str(overlay)]
         port = plan.agent_port
 
         def spawn() -> Child:
             child = Child(
-                command, log=self._folder.log("agent"), environ={**os.environ, **environ}, piped=True
+                command,
+                log=self._folder.log("agent"),
+                environ={**os.environ, **environ, "PYTHONPATH": _python_path()},
+                piped=True,
             )
             assert child.stdout is not None
             follow(child.stdout)
@@ -160,7 +166,7 @@ class LocalParts:
     def traffic(self, rate: float) -> Part:
         """A few real requests a second through the gateway."""
         url = self.urls("gateway")[0]
-        command = [sys.executable, "-m", "agent.local.traffic", "--rate", f"{rate:g}", url]
+        command = [*_PYTHON, "agent.local.traffic", "--rate", f"{rate:g}", url]
         # Not in the arguments: ps shows those to everybody.
         environ = _plain_environment() | {PASSWORD_VARIABLE: self._folder.secret("traffic")}
         spawn = partial(Child, command, log=self._folder.log("traffic"), environ=environ)
@@ -170,7 +176,7 @@ class LocalParts:
 
     def _service(self, service: str, name: str) -> Part:
         port = self.ports[name]
-        command = [sys.executable, "-m", f"services.{service}"]
+        command = [*_PYTHON, f"services.{service}"]
         spawn = partial(Child, command, log=self._folder.log(name), environ=self._service_environment(port))
         return self._part(name, port, spawn=spawn, is_ready=lambda: answers(port, "/readyz"))
 
@@ -217,4 +223,9 @@ def _instance(service: str, number: int) -> str:
 
 def _plain_environment() -> dict[str, str]:
     """What a process needs to run, and nothing of the user's secrets or Fly settings."""
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return kept | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, (_HOUSE, os.environ.get("PYTHONPATH"))))

@@ -1,0 +1,104 @@
+"""The second file `gaia up` lays over gaia.yaml: the same platform at its addresses on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.local.child import LocalError
+from agent.local.parts import LocalParts, LocalPlan
+from agent.local.ports import LOOPBACK
+from agent.platform import tree
+from agent.platform.problem import PlatformError
+from agent.platform.read import read
+
+NOTIFY_VARIABLE: Final = "GAIA_NOTIFY_URL"
+"""A receiver beside the terminal: a webhook's http(s) URL, or any apprise URL."""
+
+Json = Mapping[str, "Json"] | list["Json"] | str | int | bool | None
+
+
+def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: bool) -> Path:
+    """Write it and return its path; JSON, which is YAML. Raises LocalError when gaia.yaml cannot be read."""
+    try:
+        file = read(plan.config.read_bytes(), str(plan.config))
+    except OSError as error:
+        raise LocalError(f"cannot read {plan.config}: {error.strerror}") from error
+    except PlatformError as error:
+        raise LocalError("\n".join(str(problem) for problem in error.problems)) from error
+    receivers = _names(file, "alerts", "receivers")
+    page = f"http://{LOOPBACK}:{plan.agent_port}"
+    environment = plan.environment
+    overlay: Json = {
+        "agent": {
+            "listen": f"{LOOPBACK}:{plan.agent_port}",
+            "data_dir": str(path.parent / "agent"),
+            "otlp_listen": parts.otlp_url.removeprefix("http://"),
+            "page_url": page,
+        },
+        "services": {
+            name: _here(environment, _service(parts.urls(name)))
+            for name in _names(file, "services")
+            if name in parts.instances
+        },
+        "databases": {name: _here(environment, _DATABASE) for name in _names(file, "databases")},
+        "brokers": {name: _here(environment, _broker(parts)) for name in _names(file, "brokers")},
+        "alerts": {"external_url": page, "receivers": _receivers(receivers, colour=colour)},
+    }
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(overlay)))
+    except OSError as error:
+        raise LocalError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def agent_environment(parts: LocalParts) -> dict[str, str]:
+    """The variables gaia.yaml takes its addresses from, as they are here."""
+    return {"DATABASE_URL": parts.agent_database_url, "NATS_URL": parts.agent_nats_url}
+
+
+# One server has neither standbys nor backups; what is said of Fly.io's machines is not said of it.
+_DATABASE: Final[Json] = {
+    "url": "${DATABASE_URL}", "app": None, "topology": "single", "standbys": None, "backups": None,
+}  # fmt: skip
+
+
+def _broker(parts: LocalParts) -> Json:
+    return {
+        "url": "${NATS_URL}", "monitor_url": parts.monitor_url, "app": None, "topology": "dedicated",
+        "cluster_size": 1, "jetstream": True, "failover": None,
+    }  # fmt: skip
+
+
+def _service(urls: tuple[str, ...]) -> Json:
+    if len(urls) == 1:
+        return {"url": urls[0], "internal_url": None, "app": None}
+    return {"url": None, "internal_url": None, "app": None, "probe": [], "instances": list(urls)}
+
+
+def _here(environment: str, keys: Json) -> Json:
+    # In the environment's own table, because that is laid over the general keys.
+    return {"environments": {environment: keys}}
+
+
+def _receivers(named: tuple[str, ...], *, colour: bool) -> Json:
+    """Nobody in the file is called from here: what they would be told is printed."""
+    silent: Json = dict.fromkeys(named)
+    console: Json = {"console": {"colour": colour}}
+    extra: Json = (
+        {"notify": {"notify": [f"${{{NOTIFY_VARIABLE}}}"]}} if os.environ.get(NOTIFY_VARIABLE) else {}
+    )
+    assert isinstance(silent, Mapping)
+    assert isinstance(extra, Mapping)
+    return {**silent, "console": console, **extra}
+
+
+def _names(root: tree.Mapping, *path: str) -> tuple[str, ...]:
+    node: tree.Node | None = root
+    for key in path:
+        node = node.get(key) if isinstance(node, tree.Mapping) else None
+    return tuple(node.entries) if isinstance(node, tree.Mapping) else ()
