@@ -18,6 +18,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("agent.cli.run", "run the agent until told to stop"),
     "check": ("agent.cli.check", "look once, now: exit 0 up, 1 degraded, 2 down, 3 unknown"),
     "reload": ("agent.cli.reload", "have the running agent read gaia.yaml again"),
+    "validate": ("agent.cli.validate", "check gaia.yaml: every mistake at once, with its place"),
+    "schema": ("agent.cli.schema", "print the JSON Schema of gaia.yaml, for editors"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.platform.convert import Unset
 from agent.platform.model import (
@@ -16,7 +16,7 @@ from agent.platform.model import (
     Service,
     Variable,
 )
-from agent.platform.problem import PlatformError, Problem, nearest
+from agent.platform.problem import PlatformError, Position, Problem, Problems, nearest
 from alerts.receiver import Receiver
 from alerts.rule import Rule
 from alerts.section import AlertsSection
@@ -76,21 +76,26 @@ class Platform:
         Without `calls` nobody will be called: receivers are left out and their variables may be unset.
         Raises PlatformError for an unknown environment and for variables that are not set.
         """
+        name = self.name_of(environment)
+        missing = self.unset_in(name, calls=calls)
+        if missing:
+            raise PlatformError(missing)
+        scope = self.scopes[name]
+        return scope if calls else replace(scope, receivers={})
+
+    def name_of(self, environment: str) -> str:
+        """The name of the environment with this name or alias. Raises PlatformError."""
         for name, scope in self.scopes.items():
             if environment in {name, scope.environment.alias}:
-                return self._resolved(scope, calls=calls)
-        raise PlatformError(
-            [
-                Problem(
-                    file=self.files[0],
-                    line=1,
-                    column=1,
-                    key="environments",
-                    message=f'there is no environment "{environment}"; defined: {", ".join(self.scopes)}',
-                    nearest=nearest(environment, self.scopes),
-                )
-            ]
+                return name
+        problems = Problems()
+        problems.add(
+            Position(self.files[0], 1, 1),
+            f'there is no environment "{environment}"; defined: {", ".join(self.scopes)}',
+            key="environments",
+            nearest=nearest(environment, self.scopes),
         )
+        raise PlatformError(problems.all())
 
     def unset_in(self, environment: str, *, calls: bool = True) -> tuple[Problem, ...]:
         """The variables `environment` needs and does not have, as errors."""
@@ -99,16 +104,6 @@ class Platform:
             for unset in self.unset
             if unset.environment == environment and (calls or not unset.key.startswith("alerts.receivers."))
         )
-
-    def _resolved(self, scope: Scope, *, calls: bool) -> Scope:
-        missing = self.unset_in(scope.environment_name, calls=calls)
-        if missing:
-            raise PlatformError(missing)
-        if calls:
-            return scope
-        from dataclasses import replace
-
-        return replace(scope, receivers={})
 
 
 def unset_problem(unset: Unset) -> Problem:

@@ -61,13 +61,26 @@ def is_null(node: Node) -> bool:
 
 def overlay(below: Mapping, above: Mapping) -> Mapping:
     """`above` merged key by key over `below`; lists and values replace, null takes a key away."""
+    return _merged(below, above, depth=0, keep_null=False)
+
+
+def _merged(below: Mapping, above: Mapping, *, depth: int, keep_null: bool) -> Mapping:
     entries = dict(below.entries)
     for key, entry in above.entries.items():
         old = entries.get(key)
         if is_null(entry.value):
             entries.pop(key, None)
-        elif old is not None and isinstance(old.value, Mapping) and isinstance(entry.value, Mapping):
-            entries[key] = Entry(entry.at, key, overlay(_settled(old.value, entry.value), entry.value))
+            if keep_null:
+                # Inside an override null still has to take away what is said for all environments.
+                entries[key] = entry
+        elif isinstance(entry.value, Mapping):
+            replaced = old if old is not None and isinstance(old.value, Mapping) else None
+            base = replaced.value if replaced is not None else Mapping(entry.value.at, {})
+            assert isinstance(base, Mapping)
+            # At the top `environments` defines them, further down it overrides for them.
+            keep = keep_null or (key == "environments" and depth > 0)
+            merged = _merged(_settled(base, entry.value), entry.value, depth=depth + 1, keep_null=keep)
+            entries[key] = Entry((replaced or entry).at, key, merged)
         else:
             entries[key] = entry
     return Mapping(below.at if below.entries else above.at, entries)
