@@ -78,10 +78,13 @@ class AssetService:
         self._served = kit.metrics.counter("asset_served_bytes_total", "Bytes downloaded.")
         kit.depends_on(
             Dependency(
-                name="storage:access", component_type="datastore", criticality=Criticality.REQUIRED,
-                probe=self._check_storage, own=True,
+                name="storage:access",
+                component_type="datastore",
+                criticality=Criticality.REQUIRED,
+                probe=self._check_storage,
+                own=True,
             )
-        )  # fmt: skip
+        )
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=0)
@@ -97,23 +100,43 @@ class AssetService:
         one = f"{_PREFIX}/{{asset_id}}"
         return (
             Operation(
-                method="POST", path=_PREFIX, handler=self._upload, binary="in", returns=AssetAnswer, status=201,
-                summary="Upload: the body is the content.", query=(("name", "the file's name"),),
+                method="POST",
+                path=_PREFIX,
+                handler=self._upload,
+                binary="in",
+                returns=AssetAnswer,
+                status=201,
+                summary="Upload: the body is the content.",
+                query=(("name", "the file's name"),),
             ),
             Operation(
-                method="GET", path=_PREFIX, handler=self._list, returns=AssetsAnswer,
-                summary="The caller's newest assets.", query=(("before", "list those older than this asset"),),
+                method="GET",
+                path=_PREFIX,
+                handler=self._list,
+                returns=AssetsAnswer,
+                summary="The caller's newest assets.",
+                query=(("before", "list those older than this asset"),),
             ),
-            Operation(method="GET", path=one, handler=self._show, returns=AssetAnswer, summary="One asset's facts."),
             Operation(
-                method="GET", path=f"{one}/content", handler=self._download, binary="out",
+                method="GET", path=one, handler=self._show, returns=AssetAnswer, summary="One asset's facts."
+            ),
+            Operation(
+                method="GET",
+                path=f"{one}/content",
+                handler=self._download,
+                binary="out",
                 summary="The content, or the range asked for.",
             ),
             Operation(
-                method="HEAD", path=f"{one}/content", handler=self._download, summary="Size and checksum only.",
+                method="HEAD",
+                path=f"{one}/content",
+                handler=self._download,
+                summary="Size and checksum only.",
             ),
-            Operation(method="DELETE", path=one, handler=self._delete, status=204, summary="Delete an asset."),
-        )  # fmt: skip
+            Operation(
+                method="DELETE", path=one, handler=self._delete, status=204, summary="Delete an asset."
+            ),
+        )
 
     async def _upload(self, request: web.Request) -> web.Response:
         owner = caller().subject
@@ -136,8 +159,13 @@ class AssetService:
             row = await self._database.fetchrow(
                 "insert into assets (id, owner, name, content_type, size_bytes, sha256) "
                 "values ($1, $2, $3, $4, $5, $6) returning *",
-                asset_id, owner, name, content_type, stored.size_bytes, stored.sha256,
-            )  # fmt: skip
+                asset_id,
+                owner,
+                name,
+                content_type,
+                stored.size_bytes,
+                stored.sha256,
+            )
         except BaseException:
             # Content without a row would never be found again.
             await asyncio.shield(self._storage.delete(str(asset_id)))
@@ -158,9 +186,12 @@ class AssetService:
         else:
             row = await self._find(before)
             rows = await self._database.fetch(
-                "select * from assets where owner = $1 and created_at < $2 order by created_at desc, id limit $3",
-                caller().subject, row["created_at"], _PAGE,
-            )  # fmt: skip
+                "select * from assets where owner = $1 and created_at < $2 "
+                "order by created_at desc, id limit $3",
+                caller().subject,
+                row["created_at"],
+                _PAGE,
+            )
         return answer(AssetsAnswer(tuple(_asset(row) for row in rows)))
 
     async def _show(self, request: web.Request) -> web.Response:
@@ -224,7 +255,7 @@ class AssetService:
         return web.Response(status=204)
 
     async def _find(self, text: str) -> Row:
-        """The caller's asset. Raises ProblemError 404 also for another owner's: existence is nobody's business."""
+        """The caller's asset. Raises ProblemError 404, for another owner's too."""
         try:
             asset_id = uuid.UUID(text)
         except ValueError:

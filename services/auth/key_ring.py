@@ -1,4 +1,4 @@
-"""The signing keys in PostgreSQL: current, next (published before it signs) and previous (until its tokens end)."""
+"""The signing keys in PostgreSQL: current, next (published early) and previous (until its tokens end)."""
 
 from __future__ import annotations
 
@@ -82,11 +82,12 @@ class KeyRing:
         self._read_s = time.monotonic()
 
     async def rotate(self) -> str:
-        """Next becomes current, current previous; a new next is published. Returns the new current key's id."""
+        """Next becomes current, current previous; a new next is published. Returns the current key's id."""
         async with self._database.transaction() as connection:
             await _lock(connection)
             await connection.execute(
-                "delete from signing_keys where state = 'previous' and retired_at < now() - make_interval(secs => $1)",
+                "delete from signing_keys where state = 'previous' "
+                "and retired_at < now() - make_interval(secs => $1)",
                 float(_OVERLAP_S),
             )
             await connection.execute(

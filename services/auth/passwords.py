@@ -1,4 +1,4 @@
-"""Passwords as scrypt hashes, computed in two threads of their own so that no sign-in stalls another request."""
+"""Passwords as scrypt hashes, computed in two threads so that no sign-in stalls another request."""
 
 from __future__ import annotations
 

@@ -120,39 +120,73 @@ class AuthService:
 
     def operations(self) -> tuple[Operation, ...]:
         return (
-            Operation(method="GET", path=JWKS_PATH, handler=self._jwks, summary="The public keys.", public=True),
             Operation(
-                method="POST", path=f"{_PREFIX}/users", handler=self._sign_up, summary="Sign up.",
-                body=Credentials, returns=UserAnswer, status=201, public=True,
+                method="GET", path=JWKS_PATH, handler=self._jwks, summary="The public keys.", public=True
             ),
             Operation(
-                method="POST", path=f"{_PREFIX}/tokens", handler=self._sign_in, public=True, body=Credentials,
-                returns=TokenAnswer, summary="Sign in with e-mail and password, or exchange the API key in X-API-Key.",
+                method="POST",
+                path=f"{_PREFIX}/users",
+                handler=self._sign_up,
+                summary="Sign up.",
+                body=Credentials,
+                returns=UserAnswer,
+                status=201,
+                public=True,
             ),
             Operation(
-                method="DELETE", path=f"{_PREFIX}/tokens/current", handler=self._sign_out, status=204,
+                method="POST",
+                path=f"{_PREFIX}/tokens",
+                handler=self._sign_in,
+                public=True,
+                body=Credentials,
+                returns=TokenAnswer,
+                summary="Sign in with e-mail and password, or with an API key in X-API-Key.",
+            ),
+            Operation(
+                method="DELETE",
+                path=f"{_PREFIX}/tokens/current",
+                handler=self._sign_out,
+                status=204,
                 summary="Revoke the token this request carries.",
             ),
             Operation(
-                method="GET", path=f"{_PREFIX}/me", handler=self._me, returns=CallerAnswer, summary="Who calls.",
+                method="GET",
+                path=f"{_PREFIX}/me",
+                handler=self._me,
+                returns=CallerAnswer,
+                summary="Who calls.",
             ),
             Operation(
-                method="POST", path=f"{_PREFIX}/api-keys", handler=self._add_key, body=NewKey, returns=KeyAnswer,
-                status=201, summary="Make an API key; two may be active, so that one can replace the other.",
+                method="POST",
+                path=f"{_PREFIX}/api-keys",
+                handler=self._add_key,
+                body=NewKey,
+                returns=KeyAnswer,
+                status=201,
+                summary="Make an API key; two may be active, so that one can replace the other.",
             ),
             Operation(
-                method="GET", path=f"{_PREFIX}/api-keys", handler=self._list_keys, returns=KeysAnswer,
+                method="GET",
+                path=f"{_PREFIX}/api-keys",
+                handler=self._list_keys,
+                returns=KeysAnswer,
                 summary="The caller's active API keys.",
             ),
             Operation(
-                method="DELETE", path=f"{_PREFIX}/api-keys/{{key_id}}", handler=self._revoke_key, status=204,
+                method="DELETE",
+                path=f"{_PREFIX}/api-keys/{{key_id}}",
+                handler=self._revoke_key,
+                status=204,
                 summary="Revoke an API key.",
             ),
             Operation(
-                method="POST", path=f"{_PREFIX}/keys/rotate", handler=self._rotate, returns=RotationAnswer,
+                method="POST",
+                path=f"{_PREFIX}/keys/rotate",
+                handler=self._rotate,
+                returns=RotationAnswer,
                 summary="Make the next signing key the current one (scope admin).",
             ),
-        )  # fmt: skip
+        )
 
     async def _own_keys(self, _issuer: Issuer) -> bytes:
         revoked = await self._store.revoked_tokens()

@@ -51,10 +51,16 @@ class Store:
         row = await self._database.fetchrow(
             "select id, email, password_hash, scopes from users where email = $1", email
         )
-        return None if row is None else User(
-            user_id=str(row["id"]), email=row["email"], password_hash=row["password_hash"],
-            scopes=tuple(row["scopes"]),
-        )  # fmt: skip
+        return (
+            None
+            if row is None
+            else User(
+                user_id=str(row["id"]),
+                email=row["email"],
+                password_hash=row["password_hash"],
+                scopes=tuple(row["scopes"]),
+            )
+        )
 
     async def add_key(
         self, key: ApiKey, user_id: str, name: str, scopes: tuple[str, ...], limit: int
@@ -62,9 +68,15 @@ class Store:
         """False when the user already has `limit` active keys."""
         row = await self._database.fetchrow(
             "insert into api_keys (id, user_id, name, digest, scopes) select $1, $2, $3, $4, $5 "
-            "where (select count(*) from api_keys where user_id = $2 and revoked_at is null) < $6 returning id",
-            key.key_id, uuid.UUID(user_id), name, key.digest, list(scopes), limit,
-        )  # fmt: skip
+            "where (select count(*) from api_keys where user_id = $2 and revoked_at is null) < $6 "
+            "returning id",
+            key.key_id,
+            uuid.UUID(user_id),
+            name,
+            key.digest,
+            list(scopes),
+            limit,
+        )
         return row is not None
 
     async def active_key(self, key_id: str) -> KeyRecord | None:

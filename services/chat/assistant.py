@@ -1,4 +1,4 @@
-"""The assistant: asks the first provider that works, fails over within the deadline, and is honest when none does."""
+"""The assistant: asks the first provider that works, fails over in time, is honest when none does."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Assistant:
         )
 
     async def answer(self, turns: Sequence[Turn], progress: Progress) -> Answer:
-        """The first complete answer, the offline provider's when the others fail; never raises for their faults.
+        """The first complete answer, or the offline provider's; never raises for a provider's faults.
 
         `progress` is told the text so far; after a fail-over it starts anew.
         """
@@ -148,15 +148,19 @@ def providers_from(kit: Instrumentation, client: HttpClient) -> tuple[Provider, 
     if key := options.get("OPENAI_API_KEY"):
         found.append(
             OpenAi(
-                client, key=Secret(key), url=options.get("OPENAI_BASE_URL", "https://api.openai.com"),
+                client,
+                key=Secret(key),
+                url=options.get("OPENAI_BASE_URL", "https://api.openai.com"),
                 model=options.get("OPENAI_MODEL", "gpt-5-mini"),
             )
-        )  # fmt: skip
+        )
     if key := options.get("ANTHROPIC_API_KEY"):
         found.append(
             Anthropic(
-                client, key=Secret(key), url=options.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
+                client,
+                key=Secret(key),
+                url=options.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
                 model=options.get("ANTHROPIC_MODEL", "claude-haiku-4-5"),
             )
-        )  # fmt: skip
+        )
     return tuple(sorted(found, key=lambda provider: provider.name != chosen))

@@ -1,4 +1,4 @@
-"""A posted message's way: the durable stream, a worker that stores it exactly once, the assistant's answer."""
+"""A posted message's way: the durable stream, a worker that stores it once, the assistant's answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Posted(msgspec.Struct, frozen=True):
 
 
 class Delivery:
-    """Accepts messages only when they are stored durably, and stores each once however often it is delivered."""
+    """Accepts messages only when they are stored durably, and stores each once, delivered how often ever."""
 
     def __init__(
         self, kit: Instrumentation, broker: Broker, *, store: Store, hub: EventHub, assistant: Assistant
@@ -48,11 +48,17 @@ class Delivery:
         self._stream = DurableStream(kit, broker, name="CHAT", topic="chat")
         DurableConsumer(
             kit, broker, self._stream, name="store", filter_="post.*", handler=self._stored, at_once=16
-        )  # fmt: skip
+        )
         DurableConsumer(
-            kit, broker, self._stream, name="answer", filter_="ask.*", handler=self._answered,
-            at_once=_ANSWERS_AT_ONCE, ack_wait_s=assistant.deadline_s + 15,
-        )  # fmt: skip
+            kit,
+            broker,
+            self._stream,
+            name="answer",
+            filter_="ask.*",
+            handler=self._answered,
+            at_once=_ANSWERS_AT_ONCE,
+            ack_wait_s=assistant.deadline_s + 15,
+        )
 
     async def post(self, posted: Posted) -> None:
         """Return once the message survives a crash. Raises UnavailableError: then it was not accepted."""

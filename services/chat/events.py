@@ -33,7 +33,7 @@ class Delta(msgspec.Struct, frozen=True):
 
 
 class _Reader:
-    """One open stream. A reader that falls behind is told to come back, with its place kept by Last-Event-ID."""
+    """One open stream. One that falls behind is told to come back; Last-Event-ID keeps its place."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE)
@@ -61,7 +61,7 @@ class EventHub:
         broker.subscribe(kit.settings.subject(SUBJECT, "*"), self._heard, template=TEMPLATE)
 
     async def announce(self, message: ChatMessage | Delta) -> None:
-        """Tell every instance. Best effort: readers that miss it find it in the database on their next visit."""
+        """Tell every instance. Best effort: who misses it finds it in the database on the next visit."""
         subject = self._settings.subject(SUBJECT, message.room)
         try:
             await self._broker.publish(subject, msgspec.json.encode(message), template=TEMPLATE)

@@ -58,7 +58,7 @@ class Provider(Protocol):
         """Whom it calls, with the breaker; None when it calls nobody."""
         ...
 
-    def answer(self, turns: Sequence[Turn], usage: Usage) -> AsyncIterator[str]:
+    def answer(self, turns: Sequence[Turn], usage: Usage, /) -> AsyncIterator[str]:
         """Raises ProviderError, or the client's CallFailedError."""
         ...
 
@@ -135,7 +135,7 @@ class Offline:
     def __init__(self, why: str) -> None:
         self._why = why
 
-    async def answer(self, turns: Sequence[Turn], usage: Usage) -> AsyncIterator[str]:
+    async def answer(self, turns: Sequence[Turn], _usage: Usage) -> AsyncIterator[str]:
         words = len(turns[-1].text.split()) if turns else 0
         yield f"No language model answered: {self._why}. "
         yield f"Your message of {words} word{'' if words == 1 else 's'} was received and stored."

@@ -89,26 +89,45 @@ class ChatService:
         room = f"{_PREFIX}/rooms/{{room}}"
         return (
             Operation(
-                method="POST", path=f"{_PREFIX}/rooms", handler=self._add_room, body=NewRoom, returns=Room,
-                status=201, summary="Open a room.",
+                method="POST",
+                path=f"{_PREFIX}/rooms",
+                handler=self._add_room,
+                body=NewRoom,
+                returns=Room,
+                status=201,
+                summary="Open a room.",
             ),
             Operation(
-                method="GET", path=f"{_PREFIX}/rooms", handler=self._rooms, returns=RoomsAnswer,
+                method="GET",
+                path=f"{_PREFIX}/rooms",
+                handler=self._rooms,
+                returns=RoomsAnswer,
                 summary="The newest rooms.",
             ),
             Operation(
-                method="POST", path=f"{room}/messages", handler=self._post, body=NewMessage, returns=AcceptedAnswer,
-                status=202, summary="Send a message: 202 once it is stored durably.",
+                method="POST",
+                path=f"{room}/messages",
+                handler=self._post,
+                body=NewMessage,
+                returns=AcceptedAnswer,
+                status=202,
+                summary="Send a message: 202 once it is stored durably.",
             ),
             Operation(
-                method="GET", path=f"{room}/messages", handler=self._messages, returns=MessagesAnswer,
-                summary="Messages in order.", query=(("after", "only those after this seq"),),
+                method="GET",
+                path=f"{room}/messages",
+                handler=self._messages,
+                returns=MessagesAnswer,
+                summary="Messages in order.",
+                query=(("after", "only those after this seq"),),
             ),
             Operation(
-                method="GET", path=f"{room}/events", handler=self._events,
+                method="GET",
+                path=f"{room}/events",
+                handler=self._events,
                 summary="Server-sent events: one per message, from Last-Event-ID on.",
             ),
-        )  # fmt: skip
+        )
 
     async def _add_room(self, request: web.Request) -> web.Response:
         body = await parse_body(request, NewRoom)

@@ -68,9 +68,14 @@ class Store:
             "insert into messages (id, room, author, kind, text, in_reply_to, provider) "  # noqa: S608 (fixed columns)
             "select $1, $2, $3, $4, $5, $6, $7 where exists (select from rooms where id = $2) "
             f"on conflict do nothing returning {_MESSAGE}",
-            uuid.UUID(message_id), room, author, kind, text,
-            uuid.UUID(in_reply_to) if in_reply_to else None, provider,
-        )  # fmt: skip
+            uuid.UUID(message_id),
+            room,
+            author,
+            kind,
+            text,
+            uuid.UUID(in_reply_to) if in_reply_to else None,
+            provider,
+        )
         return None if row is None else _message(row)
 
     async def message(self, message_id: str) -> ChatMessage | None:
@@ -104,7 +109,13 @@ def _room(row: Row) -> Room:
 
 def _message(row: Row) -> ChatMessage:
     return ChatMessage(
-        id=str(row["id"]), seq=row["seq"], room=row["room"], author=row["author"], kind=row["kind"],
-        text=row["text"], created_at=row["created_at"], provider=row["provider"],
+        id=str(row["id"]),
+        seq=row["seq"],
+        room=row["room"],
+        author=row["author"],
+        kind=row["kind"],
+        text=row["text"],
+        created_at=row["created_at"],
+        provider=row["provider"],
         in_reply_to=str(row["in_reply_to"]) if row["in_reply_to"] else None,
-    )  # fmt: skip
+    )

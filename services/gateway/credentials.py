@@ -1,4 +1,4 @@
-"""Whom a request comes from, decided once at the door; behind it only tokens and the platform's key are known."""
+"""Whom a request comes from, decided once at the door; behind it there are only tokens."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from services.instrumentation.problem import ProblemError, UnavailableError
 from services.instrumentation.tokens import Refusal, TokenError
 
 _TOKENS: Final = "/api/v1/auth/tokens"
-_PUBLIC: Final = frozenset((
-    ("POST", "/api/v1/auth/users"),
-    ("POST", _TOKENS),
-    ("GET", "/api/v1/auth/.well-known/jwks.json"),
-))  # fmt: skip
+_PUBLIC: Final = frozenset(
+    (
+        ("POST", "/api/v1/auth/users"),
+        ("POST", _TOKENS),
+        ("GET", "/api/v1/auth/.well-known/jwks.json"),
+    )
+)
 _EXCHANGED: Final = 4_096
 _EXCHANGED_S: Final = 60.0
 _EXCHANGE_S: Final = 3.0
@@ -50,7 +52,7 @@ class Door:
         self._exchanged: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
 
     async def admit(self, request: web.Request) -> tuple[Identity, Mapping[str, str]]:
-        """(who, headers for the upstream). Raises ProblemError 401, or UnavailableError when it cannot know."""
+        """(who, headers for the upstream). Raises ProblemError 401, or UnavailableError."""
         key = request.headers.get("X-API-Key")
         if key is not None and self._authenticator.is_platform_key(key):
             return PLATFORM, {"X-API-Key": key}

@@ -16,7 +16,7 @@ _LONGEST: Final = 4096
 
 
 def route_of(raw_path: str) -> tuple[str, str]:
-    """(route prefix, service) for a raw request path without its query. Raises ProblemError 400, 404 or 414."""
+    """(route prefix, service) for a raw path without its query. Raises ProblemError 400, 404 or 414."""
     if len(raw_path) > _LONGEST:
         raise ProblemError(414, "the path is too long", reason="path_too_long")
     if not _ALLOWED.fullmatch(raw_path) or _ENCODED.search(raw_path):

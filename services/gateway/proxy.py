@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from services.gateway.pool import Instance, InstancePool
-from services.instrumentation.client import CallFailedError, Failure, HttpClient
+from services.instrumentation.client import BodyAbortedError, CallFailedError, Failure, HttpClient
 from services.instrumentation.context import current_request
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.middleware import client_address
@@ -22,10 +22,19 @@ from services.instrumentation.retry import RetryBudget
 
 logger = logging.getLogger(__name__)
 
-_HOP_BY_HOP: Final = frozenset((
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade",
-))  # fmt: skip
+_HOP_BY_HOP: Final = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
 # What a client may not tell an upstream: who it is, where it came from, when we give up.
 _OURS: Final = (
     "x-auth-",
@@ -148,26 +157,23 @@ class Proxy:
             await response.prepare(request)
             return response
         if (length := upstream.content_length) is not None and length <= _PIECE:
-            return await self._whole(request, upstream, response)
+            return await _whole(upstream, response)
         await response.prepare(request)
         await _pump(upstream, response)
         return response
 
-    async def _whole(
-        self, request: web.Request, upstream: aiohttp.ClientResponse, streamed: web.StreamResponse
-    ) -> web.Response:
-        # Small answers leave in one write, and a broken one can still become a proper error.
-        try:
-            body = await upstream.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ProblemError(502, "the answer broke off", reason="upstream_broken") from error
-        streamed.headers.popall("Content-Length", None)
-        response = web.Response(
-            body=body, status=upstream.status, reason=upstream.reason, headers=streamed.headers
-        )
-        if not streamed.keep_alive and streamed.keep_alive is not None:
-            response.force_close()
-        return response
+
+async def _whole(upstream: aiohttp.ClientResponse, head: web.StreamResponse) -> web.Response:
+    # Small answers leave in one write, and a broken one can still become a proper error.
+    try:
+        body = await upstream.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ProblemError(502, "the answer broke off", reason="upstream_broken") from error
+    head.headers.popall("Content-Length", None)
+    response = web.Response(body=body, status=upstream.status, reason=upstream.reason, headers=head.headers)
+    if head.keep_alive is False:
+        response.force_close()
+    return response
 
 
 async def _pump(upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
@@ -181,7 +187,15 @@ async def _pump(upstream: aiohttp.ClientResponse, response: web.StreamResponse) 
 
 
 def _body(request: web.Request) -> AsyncIterator[bytes] | None:
-    return request.content.iter_chunked(_PIECE) if request.can_read_body else None
+    return _pieces(request) if request.can_read_body else None
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    try:
+        async for piece in request.content.iter_chunked(_PIECE):
+            yield piece
+    except (OSError, aiohttp.ClientError, web.HTTPException) as error:
+        raise BodyAbortedError from error
 
 
 def _named(values: list[str]) -> set[str]:

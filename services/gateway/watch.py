@@ -34,7 +34,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class PoolWatch:
-    """Asks each instance `/readyz` once a second, and `/health` for the aggregate, never on a request's path."""
+    """Asks each instance `/readyz` every second, and `/health` for the aggregate, off the request path."""
 
     def __init__(self, kit: Instrumentation, client: HttpClient, pool: InstancePool) -> None:
         self._kit = kit

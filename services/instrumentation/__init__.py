@@ -1,1 +1,1 @@
-"""Instrumentation for aiohttp services: health, metrics, traces, logs, and the manners of a good neighbour."""
+"""Instrumentation for aiohttp services: health, metrics, traces, logs, and good manners."""

@@ -1,4 +1,4 @@
-"""Who is calling: bearer tokens and the platform's key, checked in every service, refused with a counted reason."""
+"""Who is calling: bearer tokens and the platform's key, checked in every service."""
 
 from __future__ import annotations
 

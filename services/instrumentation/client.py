@@ -8,18 +8,19 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from services.instrumentation.breaker import Breaker, BreakerOpenError, BreakerPolicy, BreakerState
+from services.instrumentation.breaker import Breaker, BreakerOpenError, BreakerPolicy, BreakerState, Permit
 from services.instrumentation.deadline import HEADER as DEADLINE
 from services.instrumentation.deadline import remaining_s
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.problem import ProblemError
-from services.instrumentation.tracing import Kind, headers_of
+from services.instrumentation.tracing import Kind, Span, headers_of
 
 _CONNECT_S: Final = 1.0
 _POOL: Final = 512
@@ -37,8 +38,9 @@ class Failure(StrEnum):
 
 
 class CallFailedError(ProblemError):
-    """No answer from the upstream: 503, or 504 when time ran out. Nothing was sent if `failure` is BREAKER or
-    CONNECT, so such a call may be made again elsewhere.
+    """No answer from the upstream: 503, or 504 when time ran out.
+
+    Nothing was sent if `failure` is BREAKER or CONNECT, so such a call may be made again elsewhere.
     """
 
     def __init__(self, name: str, failure: Failure, retry_after_s: float = 1.0) -> None:
@@ -50,6 +52,22 @@ class CallFailedError(ProblemError):
             headers={"Retry-After": str(max(1, round(retry_after_s + 0.49)))},
         )
         self.failure = failure
+
+
+class BodyAbortedError(Exception):
+    """Raised by the iterator of a request's body when its own source broke off: no fault of the upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    url: URL
+    headers: Mapping[str, str]
+    data: bytes | AsyncIterator[bytes] | None
+    limit_s: float
+    idle_s: float
+    own_limit: bool
+    """Whether the limit is ours, not what a caller's deadline left."""
 
 
 class Upstream:
@@ -83,7 +101,7 @@ class HttpClient:
         gauge = self._state.labels(name, address)
         gauge.set(0)
 
-        def changed(before: BreakerState, after: BreakerState) -> None:
+        def changed(_before: BreakerState, after: BreakerState) -> None:
             gauge.set(after.number)
             self._transitions.labels(name, address, after.value).inc()
 
@@ -112,60 +130,67 @@ class HttpClient:
         except BreakerOpenError as error:
             self._rejected.labels(upstream.name, upstream.address).inc()
             raise CallFailedError(upstream.name, Failure.BREAKER, error.retry_after_s) from None
-        start_s = time.monotonic()
         limit_s = remaining_s(timeout_s)
-        settled = False
-        status, error_type = "", ""
         with self._kit.tracer.span(method, Kind.CLIENT) as span:
             span.set("server.address", upstream.address)
             span.set("http.request.method", method)
             sent = {**(headers or {}), **headers_of(span.context), DEADLINE: str(int(limit_s * 1000))}
-            try:
-                async with asyncio.timeout(limit_s):
-                    response = await self._open().request(
-                        method, url, headers=sent, data=data, allow_redirects=False,
-                        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=idle_s),
-                    )  # fmt: skip
-                status = str(response.status)
-                spent_s = time.monotonic() - start_s
-                settled = True
-                if response.status >= 500:
-                    error_type = status
-                    upstream.breaker.fail(permit, time.monotonic(), spent_s)
-                else:
-                    upstream.breaker.succeed(permit, time.monotonic(), spent_s)
-                span.set("http.response.status_code", response.status)
-            except TimeoutError as error:
-                settled, error_type = True, Failure.TIMEOUT.value
-                # The caller's own deadline says little about the upstream when it left it no time.
-                upstream.breaker.fail(permit, time.monotonic(), time.monotonic() - start_s)
-                raise CallFailedError(upstream.name, Failure.TIMEOUT) from error
-            except aiohttp.ClientConnectorError as error:
-                settled, error_type = True, Failure.CONNECT.value
-                upstream.breaker.fail(permit, time.monotonic(), time.monotonic() - start_s)
-                raise CallFailedError(upstream.name, Failure.CONNECT) from error
-            except (aiohttp.ClientError, OSError) as error:
-                settled, error_type = True, Failure.BROKEN.value
-                upstream.breaker.fail(permit, time.monotonic(), time.monotonic() - start_s)
-                raise CallFailedError(upstream.name, Failure.BROKEN) from error
-            finally:
-                if not settled:
-                    upstream.breaker.release(permit)
-                    error_type = "cancelled"
-                if error_type:
-                    span.fail(error_type)
-                self._kit.metrics.client.labels(method, upstream.address, status, error_type).observe(
-                    time.monotonic() - start_s
-                )
+            request = _Request(method, url, sent, data, limit_s, idle_s, own_limit=limit_s >= timeout_s)
+            response = await self._request(upstream, permit, request, span)
         try:
             yield response
         finally:
             # Unread bytes make the connection useless for the next call: release closes it then.
             response.release()
 
+    async def _request(
+        self, upstream: Upstream, permit: Permit, request: _Request, span: Span
+    ) -> aiohttp.ClientResponse:
+        """Send, and settle the permit one way or another before returning or raising."""
+        breaker, start_s = upstream.breaker, time.monotonic()
+        status, error_type = "", "cancelled"
+        try:
+            response = await self._send(request)
+            status = str(response.status)
+            now = time.monotonic()
+            error_type = status if response.status >= 500 else ""
+            settle = breaker.fail if error_type else breaker.succeed
+            settle(permit, now, now - start_s)
+            span.set("http.response.status_code", response.status)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, BodyAbortedError):
+                raise ProblemError(400, "the body broke off", reason="body_aborted") from error
+            failure = _failure_of(error)
+            error_type = failure.value
+            # A caller that left it no time says nothing about the upstream.
+            if failure is not Failure.TIMEOUT or request.own_limit:
+                now = time.monotonic()
+                breaker.fail(permit, now, now - start_s)
+            raise CallFailedError(upstream.name, failure) from error
+        else:
+            return response
+        finally:
+            breaker.release(permit)  # Whoever was not settled above: cancelled, or no evidence.
+            if error_type:
+                span.fail(error_type)
+            self._kit.metrics.client.labels(request.method, upstream.address, status, error_type).observe(
+                time.monotonic() - start_s
+            )
+
+    async def _send(self, request: _Request) -> aiohttp.ClientResponse:
+        async with asyncio.timeout(request.limit_s):
+            return await self._open().request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.data,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=request.idle_s),
+            )
+
     @asynccontextmanager
     async def probe(self, url: URL, timeout_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A GET past breaker, trace and metrics, for questions about the upstream itself. Raises CallFailedError."""
+        """A GET past breaker, trace and metrics: a question about the upstream. Raises CallFailedError."""
         name = f"{url.host}:{url.port}"
         try:
             async with (
@@ -208,3 +233,10 @@ class HttpClient:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _failure_of(error: Exception) -> Failure:
+    # aiohttp's ServerTimeoutError is a TimeoutError; TimeoutError itself is an OSError.
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return Failure.CONNECT
+    return Failure.TIMEOUT if isinstance(error, TimeoutError) else Failure.BROKEN

@@ -55,7 +55,7 @@ class _ForMigrations:
 
 
 class Database:
-    """One service's schema in PostgreSQL. Every failure to reach it is `UnavailableError` (503), never a 500."""
+    """One service's schema in PostgreSQL. A failure to reach it is `UnavailableError` (503), never a 500."""
 
     def __init__(self, kit: Instrumentation, *, schema: str, migrations: Path) -> None:
         self._kit = kit
@@ -116,9 +116,12 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """The same inside a transaction: committed at the end of the block, rolled back by an exception."""
-        async with self.connection() as connection, self._measured("transaction"):
-            async with cast("Any", connection).transaction():
-                yield connection
+        async with (
+            self.connection() as connection,
+            self._measured("transaction"),
+            cast("Any", connection).transaction(),
+        ):
+            yield connection
 
     async def execute(self, query: str, *args: object) -> str:
         async with self.connection() as connection, self._measured(_verb(query)):
@@ -186,7 +189,7 @@ class Database:
         return UnavailableError(f"the database cannot be used now ({why})", reason="database_unavailable")
 
     async def _connect(self) -> None:
-        """Open the pool and apply the migrations, trying until it works; afterwards the pool looks after itself."""
+        """Open the pool and apply the migrations, trying until it works; then the pool minds itself."""
         import asyncpg
 
         url = self._settings.database_url

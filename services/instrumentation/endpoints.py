@@ -69,7 +69,7 @@ class Endpoints:
         return _health_json({"status": "fail", "output": f"waiting for {reason}"}, 503)
 
     async def health(self, request: web.Request) -> web.Response:
-        """The whole document; 200 for pass and warn, 503 for fail. `?format=` speaks other dialects."""
+        """The document; 200 for pass and warn, 503 for fail. `?format=` speaks other dialects."""
         details = self._may_see_details(request)
         status = 503 if self._health.overall()[0] is Status.FAIL else 200
         match request.query.get("format", ""):
@@ -91,7 +91,7 @@ class Endpoints:
         return web.Response(body=self._description(), content_type="application/json")
 
     def _may_see_details(self, request: web.Request) -> bool:
-        """Details are for those inside: a private peer that no edge proxy forwarded, or the platform's key."""
+        """Details are for insiders: a private peer that no edge proxy forwarded, or the platform's key."""
         key = self._settings.api_key
         given = request.headers.get("X-API-Key")
         if key is not None and given is not None:

@@ -1,4 +1,4 @@
-"""The fault switch: makes this instance slow, failing or deaf on purpose. Off, loopback only, never in production."""
+"""The fault switch: slow, failing or deaf on purpose. Off, loopback only, never in production."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ class FaultSwitch:
             self._changed = asyncio.Event()
             logger.warning("fault.set", extra={"fault": msgspec.to_builtins(self._fault)})
         return web.Response(body=msgspec.json.encode(self._fault), content_type="application/json")
+
+    async def release(self) -> None:
+        """End the fault: who drains may not wait for the deaf."""
+        self._fault = Fault()
+        self._changed.set()
 
     async def apply(self, *, health: bool) -> None:
         """Suffer the fault in force. Raises ProblemError 500 for an injected error."""

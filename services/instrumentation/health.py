@@ -53,7 +53,7 @@ class Dependency:
     probe: Callable[[], Awaitable[Reading]]
     timeout_s: float = 2.0
     own: bool = False
-    """Own critical resource: without it `/readyz` is 503. Never set for what several services share as HTTP."""
+    """Own critical resource: without it `/readyz` is 503. Not for neighbours: that would cascade."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Health:
         self._startup.append(missing)
 
     def suspect(self, name: str) -> None:
-        """Look at `name` now: a request or a connection just learned that something is wrong, or well again."""
+        """Look at `name` now: somebody just learned that something is wrong, or well again."""
         event = self._suspected.get(name)
         if event is not None:
             event.set()
@@ -170,7 +170,7 @@ class Health:
         return None
 
     def not_ready(self) -> str | None:
-        """Why this instance should get no traffic now, or None: draining, starting, or an own resource gone."""
+        """Why this instance should get no traffic now: draining, starting, a resource gone; or None."""
         if self.draining:
             return "draining"
         if (what := self.not_started()) is not None:

@@ -1,4 +1,4 @@
-"""A durable queue on JetStream: each message handled at least once, in order, and put aside when it never works."""
+"""A durable queue on JetStream: each message handled at least once, or put aside when it never works."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class DurableStream:
 class DurableConsumer:
     """Hands the messages under one filter to `handler`; any number of instances share the work."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (a consumer's limits belong beside each other)
         self,
         kit: Instrumentation,
         broker: Broker,
@@ -185,7 +185,7 @@ class DurableConsumer:
     async def _bury(self, message: Message, why: str) -> None:
         self._dead.inc()
         message_id = message.headers.get("Nats-Msg-Id", str(time.time_ns()))
-        logger.error("message.dead", extra={"consumer": self._name, "message": message_id, "reason": why})
+        logger.error("message.dead", extra={"consumer": self._name, "message_id": message_id, "reason": why})
         await self._broker.publish_durable(
             self._stream.dead_subject(self._name),
             message.data,

@@ -1,4 +1,4 @@
-"""Public keys of the token issuers: fetched rarely, kept while the issuer is down, immune to floods of unknown ids."""
+"""Public keys of token issuers: fetched rarely, kept while the issuer is down, immune to unknown ids."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class KeyCache:
         return self._keys is not None
 
     async def get(self, kid: str) -> VerificationKey | None:
-        """The key, or None when the issuer has none of that id. Raises UnavailableError before the first success."""
+        """The key, or None when there is none. Raises UnavailableError before the first success."""
         now = self._clock()
         if self._keys is None:
             if now - self._tried_s >= _FAILED_PAUSE_S or self._flight is not None:
@@ -87,10 +87,7 @@ class KeyCache:
         self.fetches += 1
         try:
             document = await self._fetch(self.issuer)
-            keys = read_keys(document, self.issuer)
-            if not keys:
-                raise TokenError(Refusal.MALFORMED)
-            self._keys, self._fetched_s = keys, self._clock()
+            self._keys, self._fetched_s = read_keys(document, self.issuer), self._clock()
             self._note_revoked(document)
         except Exception as error:
             logger.warning(
@@ -105,13 +102,12 @@ class KeyCache:
             self.revoke(str(entry[0]), float(entry[1]))
 
     def revoke(self, token_id: str, expires_at_s: float) -> None:
-        """Refuse the token, or every token of the API key, from now on. The oldest entries give way: bounded, and tokens expire anyway."""
+        """Refuse the token, or every token of the API key, from now on. Bounded: the oldest give way."""
         self.revoked[token_id] = expires_at_s
         if len(self.revoked) > _REVOKED_LIMIT:
             now_s = time.time()
-            for old in [key for key, until in self.revoked.items() if until < now_s] or [
-                next(iter(self.revoked))
-            ]:
+            expired = [key for key, until in self.revoked.items() if until < now_s]
+            for old in expired or [next(iter(self.revoked))]:
                 del self.revoked[old]
 
 

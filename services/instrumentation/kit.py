@@ -33,7 +33,7 @@ Background = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Instrumentation:
-    """Everything a service shares with its neighbours, in one place per process (or per app in tests)."""
+    """Everything a service shares with its neighbours; one per process, or per app in tests."""
 
     def __init__(
         self, settings: Settings, *, access: LineWriter | None = None, exporter: Exporter | None = None
@@ -47,6 +47,8 @@ class Instrumentation:
         self._writer = access
         self._background: list[tuple[str, Background]] = []
         self._on_drain: list[Callable[[], Awaitable[None]]] = []
+        if self.faults is not None:
+            self.on_drain(self.faults.release)
         self._on_close: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
@@ -69,7 +71,7 @@ class Instrumentation:
         self.health.add(dependency)
 
     def in_background(self, name: str, run: Background) -> None:
-        """Run `run()` beside the application from start-up until clean-up; it must only end by cancellation."""
+        """Run `run()` beside the application from start-up until clean-up; only cancellation ends it."""
         self._background.append((name, run))
 
     def on_drain(self, callback: Callable[[], Awaitable[None]]) -> None:
@@ -96,7 +98,7 @@ class Instrumentation:
             health=self.health,
             metrics=self.metrics,
             faults=self.faults,
-            description=lambda: self.describe(),
+            description=self._described,
         ).add_to(app)
         app.cleanup_ctx.append(self._running)
 
@@ -113,6 +115,9 @@ class Instrumentation:
         self.health.draining = True
         for callback in self._on_drain:
             await callback()
+
+    def _described(self) -> bytes:
+        return self.describe()
 
     async def _running(self, _app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:

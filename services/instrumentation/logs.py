@@ -1,4 +1,4 @@
-"""JSON lines on stdout: RFC 3339 UTC, trace ids, redacted, written by a thread so that no pipe blocks the loop."""
+"""JSON lines on stdout: RFC 3339 UTC, trace ids, redacted, written by a thread of their own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ encode: Final = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class LineWriter:
-    """Writes whole lines to a file descriptor from its own thread. A full queue drops lines and counts them."""
+    """Writes whole lines from its own thread, so that no pipe blocks the loop; when full drops and counts."""
 
     def __init__(self, redactor: Redactor, descriptor: int = 1) -> None:
         self.dropped = 0
@@ -80,7 +80,7 @@ def timestamp(seconds: float) -> str:
 
 
 def to_json(fields: Mapping[str, object]) -> bytes:
-    """One JSON line of anything: NaN becomes null, bytes base64, strange keys and lone surrogates are escaped."""
+    """One JSON line of anything: NaN becomes null, bytes base64, lone surrogates are escaped."""
     try:
         return encode(fields)
     except (TypeError, ValueError, RecursionError, OverflowError):

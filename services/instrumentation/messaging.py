@@ -1,4 +1,4 @@
-"""NATS for a service: starts without its server, reconnects for ever, refuses rather than buffers, and is measured."""
+"""NATS for a service: starts without it, reconnects for ever, refuses rather than buffers."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ class Broker:
         self._subscribers.append((subject, queue, template, handler))
 
     def on_connect(self, callback: Callable[[Client], Awaitable[None]]) -> None:
-        """Called after the first connection and every reconnection; an exception is logged and tried again."""
+        """Called after the first connection and every reconnection; an exception is logged."""
         self._on_connect.append(callback)
 
     async def publish(self, subject: str, data: bytes, *, template: str) -> None:
-        """Send without acknowledgement. Raises UnavailableError instead of buffering for a server that is away."""
+        """Send without acknowledgement. Raises UnavailableError instead of buffering."""
         client = self.client()
         start_s = time.monotonic()
         error_type = ""
@@ -234,7 +234,7 @@ class Broker:
     async def process(self, message: Message, template: str, handler: Subscriber) -> bool:
         """Run `handler` inside a consumer span of the sender's trace; whether it succeeded.
 
-        A redelivered message starts its own trace, linked to the sender's: the first attempt is its only child.
+        A redelivered message starts its own trace, linked to the sender's.
         """
         sender = parse_traceparent(message.headers.get("traceparent"), message.headers.get("tracestate", ""))
         again = message.delivered > 1

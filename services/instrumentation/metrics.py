@@ -1,4 +1,4 @@
-"""The service's Prometheus registry: RED in semantic-convention names, and the text or OpenMetrics view of it."""
+"""The service's Prometheus registry: RED in semantic-convention names, as text or OpenMetrics."""
 
 from __future__ import annotations
 

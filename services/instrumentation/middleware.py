@@ -111,9 +111,13 @@ class RequestMiddleware:
             active.dec()
             spent_s = time.monotonic() - start_s
             self._metrics.observe_request(
-                method, context.route, status, error_type, spent_s,
+                method,
+                context.route,
+                status,
+                error_type,
+                spent_s,
                 context.trace.trace_id if context.trace.flags & 1 else None,
-            )  # fmt: skip
+            )
             if self._access is not None:
                 self._log(
                     request, context, status=status, error_type=error_type, spent_s=spent_s, sent=response

@@ -40,7 +40,7 @@ class Migration:
 
 
 def read_migrations(folder: Path) -> tuple[Migration, ...]:
-    """All migrations of `folder` in order. Raises MigrationError naming the file and what is wrong with it."""
+    """All migrations of `folder` in order. Raises MigrationError naming the file and the fault."""
     migrations = [_read(path) for path in sorted(folder.glob("*.sql"))]
     versions = [migration.version for migration in migrations]
     for version in versions:
@@ -70,10 +70,10 @@ def _read(path: Path) -> Migration:
 async def migrate(
     connection: Connection, schema: str, migrations: tuple[Migration, ...], *, dry_run: bool = False
 ) -> tuple[str, ...]:
-    """Apply what is missing in `schema` and return its file names. Any number of instances may call it at once.
+    """Apply what is missing in `schema` and return its names. Any number of instances may call it at once.
 
-    Raises MigrationError when an applied file has changed since; the database's own error when a statement fails
-    (that file is rolled back, earlier ones stay).
+    Raises MigrationError when an applied file has changed since; the database's own error when a statement
+    fails: that file is rolled back, earlier ones stay.
     """
     if dry_run:
         known = await connection.rows("select to_regclass($1) is not null", f"{schema}.schema_migrations")

@@ -60,9 +60,7 @@ class Redactor:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Redactor:
-        """Knows every value of a variable called `…KEY`, `…SECRET`, `…TOKEN`, `…PASSWORD`, and the password of
-        every `…_URL`.
-        """
+        """Knows the values of `…KEY`, `…SECRET`, `…TOKEN`, `…PASSWORD`, and the password of every `…_URL`."""
         secrets = [value for name, value in environ.items() if _SECRET_NAME.search(name)]
         for name, value in environ.items():
             if name.endswith("_URL"):

@@ -1,4 +1,4 @@
-"""Routes that describe themselves: one declaration gives the handler, the validation and the OpenAPI entry."""
+"""Routes that describe themselves: one declaration gives the route and its OpenAPI entry."""
 
 from __future__ import annotations
 
@@ -90,18 +90,20 @@ def openapi(title: str, version: str, operations: Sequence[Operation]) -> bytes:
     paths: dict[str, dict[str, object]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, reference)
-    return _encode({
-        "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
-        "paths": paths,
-        "components": {
-            "schemas": {**components, "Problem": _PROBLEM_SCHEMA},
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    return _encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": title, "version": version},
+            "paths": paths,
+            "components": {
+                "schemas": {**components, "Problem": _PROBLEM_SCHEMA},
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                },
             },
-        },
-    })  # fmt: skip
+        }
+    )
 
 
 _PROBLEM_SCHEMA: Final = {

@@ -1,4 +1,4 @@
-"""Access tokens (RFC 9068): signed and verified with an algorithm bound to the key, never read from the header."""
+"""Access tokens (RFC 9068), verified with the algorithm bound to the key, never the header's."""
 
 from __future__ import annotations
 
@@ -87,12 +87,14 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 def read_keys(document: bytes, issuer: Issuer) -> dict[str, VerificationKey]:
-    """The usable keys of a JWKS document by kid. Raises TokenError when it is none; strange keys are left out."""
+    """The usable keys of a JWKS document by kid. Raises TokenError when there are none."""
     try:
         entries = msgspec.json.decode(document, type=dict[str, Any])["keys"]
         found = [key for entry in entries if (key := _read_key(entry, issuer)) is not None]
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
         raise TokenError(Refusal.MALFORMED) from error
+    if not found:
+        raise TokenError(Refusal.MALFORMED)
     return {key.kid: key for key in found}
 
 
@@ -113,7 +115,7 @@ def _read_key(entry: Mapping[str, Any], issuer: Issuer) -> VerificationKey | Non
 
 
 def kid_of(token: str) -> str:
-    """The key id a token names. Raises TokenError for what cannot be a token of ours, before any cryptography."""
+    """The key id a token names. Raises TokenError for what cannot be ours, before any cryptography."""
     if len(token) > _LARGEST:
         raise TokenError(Refusal.TOO_LARGE)
     try:

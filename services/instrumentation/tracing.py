@@ -1,4 +1,4 @@
-"""Spans that cost microseconds: recorded as plain objects, handed to OpenTelemetry only when sampled and exported."""
+"""Spans that cost microseconds: plain objects, handed to OpenTelemetry only when sampled."""
 
 from __future__ import annotations
 
