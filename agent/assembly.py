@@ -15,6 +15,7 @@ from agent.board import Board, EventKind
 from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
 from agent.exposition.metrics import METRICS
+from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.target_series import TargetSeries
 from agent.history import History
 from agent.judgement import Judgement
@@ -88,6 +89,7 @@ class Agent:
             traffic=self._traffic,
             target_series=self._target_series,
             agent_series=self._agent_series,
+            notification_series=NotificationSeries(self._document),
             ready=lambda: self._ready,
             parts=self._parts,
         )
@@ -104,6 +106,8 @@ class Agent:
                 tasks.create_task(self._vitals.run())
                 tasks.create_task(self._tick())
                 tasks.create_task(self._history.run())
+                for judgement in self._judgements.values():
+                    tasks.create_task(judgement.deliver())
                 await asyncio.sleep(_FIRST_PASS_S)
                 tasks.create_task(self._scraping.run(scopes))
                 tasks.create_task(self._reloads())
@@ -264,7 +268,10 @@ class Agent:
             part_of("history", self._history.trouble, "written"),
         ]
         for env, judgement in self._judgements.items():
-            parts += [part_of(f"journal {env}", judgement.journal.trouble, "written")]
+            parts.append(part_of(f"journal {env}", judgement.journal.trouble, "written"))
+            for lane in judgement.lanes():
+                stuck = lane.last_error if lane.queued and lane.last_error else None
+                parts.append(part_of(f"receiver {lane.channel}", stuck, f"{lane.sent} sent"))
         for (_, service, source), why in self._scraping.failing.items():
             parts.append(part_of(f"metrics of {service} ({source})", why, ""))
         return tuple(parts)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from agent.board import Board, EventKind
 from agent.platform.scope import Scope
 from agent.prober import Look, Watch
 from agent.web.source import Change
+from alerts.channel import channels
+from alerts.dispatcher import Dispatcher
 from alerts.journal import Journal
 from alerts.judge import Judge
+from alerts.lane import LaneStatus
 from alerts.plan import Graph, JudgePlan
 from alerts.requests import ErrorLog, RequestSample
 from alerts.story import Change as ToldChange
@@ -19,6 +23,8 @@ from alerts.view import Transition
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
+
+_HEALTHY_WITHIN_S: Final = 30.0
 
 
 class Judgement:
@@ -39,9 +45,21 @@ class Judgement:
         self.journal = Journal(path)
         self.judge = Judge(plan, self.journal, now_s=clock.wall_s())
         self.graph = Graph(plan.dependencies)
+        self._dispatcher = Dispatcher(
+            self.journal,
+            channels(scope.receivers, self.env),
+            env=self.env,
+            clock=clock,
+            dead_man=scope.alerts.dead_man,
+            healthy=self._healthy,
+        )
         self._clock = clock
         self._board = board
         self._decided = decided
+
+    async def deliver(self) -> None:
+        """Take notices to their receivers until cancelled."""
+        await self._dispatcher.run()
 
     def looked(self, look: Look) -> None:
         """Take in one look; judge what hangs on it at once when its verdict changed."""
@@ -70,13 +88,25 @@ class Judgement:
         plan = plan_of(scope, watches)
         self.graph = Graph(plan.dependencies)
         self._tell(self.judge.reload(plan, self._clock.wall_s()))
+        self._dispatcher.reload(channels(scope.receivers, self.env))
+
+    def lanes(self) -> tuple[LaneStatus, ...]:
+        """How each channel does."""
+        return self._dispatcher.status()
+
+    def test(self, receiver: str, author: str) -> tuple[str, ...]:
+        """Queue a test message for a receiver; the channels it goes to."""
+        return self._dispatcher.test(receiver, author)
 
     def undelivered(self) -> tuple[int, float | None]:
         """How many notices wait, and for how many seconds the oldest does."""
-        rows = self.journal.queued()
-        if not rows:
-            return 0, None
-        return len(rows), self._clock.wall_s() - min(row.created_at_s for row in rows)
+        lanes = self.lanes()
+        count = sum(lane.queued for lane in lanes)
+        return count, max(lane.oldest_s for lane in lanes) if count else None
+
+    def _healthy(self) -> bool:
+        """Whether the rules were evaluated lately: what the dead man's ping vouches for."""
+        return self._clock.wall_s() - self.judge.last_tick_s < _HEALTHY_WITHIN_S
 
     def _tell(self, transitions: tuple[Transition, ...]) -> None:
         for transition in transitions:

@@ -11,6 +11,7 @@ import msgspec
 from agent.board import Board, EventKind
 from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
+from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.target_series import TargetSeries
 from agent.history import History, PastDay, PastFailure, PastLook
 from agent.judgement import Judgement
@@ -62,6 +63,7 @@ class LiveSource:
     traffic: Mapping[str, Traffic]
     target_series: TargetSeries
     agent_series: AgentSeries
+    notification_series: NotificationSeries
     ready: Callable[[], bool]
     parts: Callable[[], tuple[AgentPart, ...]]
     recent: list[Change] = field(default_factory=list)
@@ -100,6 +102,9 @@ class LiveSource:
         )
         self.agent_series.alerts(self.alerts(), self.judgements)
         self.agent_series.deploys(self.recent)
+        self.notification_series.show(
+            lane for judgement in self.judgements.values() for lane in judgement.lanes()
+        )
         targets = dict.fromkeys(self.judgements, 0)
         for row in rows:
             targets[row.target.key.env] += 1
