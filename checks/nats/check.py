@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Final
 
 from checks.catalog import ProbeKit
 from checks.finding import Evidence, Finding, Measure, State
@@ -18,6 +19,9 @@ from checks.problem import Problem, finding_of, over
 from checks.reason import Reason
 from checks.target import Target
 from checks.units import Duration
+
+# A message that was given up on stays told for this long; nothing says when it has been dealt with.
+_POISON_TOLD_S: Final = 600.0
 
 
 class NatsCheck:
@@ -73,10 +77,10 @@ class NatsCheck:
             )
         best = alive[0]
         assert best.link is not None, "alive means that the link is open"
-        reading = await self._readings.read(best.link)
+        reading = await self._readings.read(best.link, visits)
         problems = (
-            *_lost(failed, len(visits)),
             *self._leaving(alive),
+            *self._poison(),
             *self._slow(best),
             *reading.problems,
         )
@@ -90,8 +94,8 @@ class NatsCheck:
             fine=fine,
             latency_s=best.latency_s,
             phases=best.phases,
-            measures=measures + reading.measures,
-            evidence=reading.evidence,
+            measures=(*measures, *reading.measures),
+            evidence=tuple(reading.evidence),
         )
 
     def _leaving(self, alive: list[Visit]) -> tuple[Problem, ...]:
@@ -101,6 +105,19 @@ class NatsCheck:
         words = f"{names} is in lame duck mode: it is being shut down gracefully and takes no new client soon"
         state = State.DEGRADED if len(self._places) == 1 else State.UP
         return (Problem(state=state, reason=Reason.NATS_LAME_DUCK, message=words),)
+
+    def _poison(self) -> tuple[Problem, ...]:
+        since_s = self._kit.clock.monotonic_s() - _POISON_TOLD_S
+        told = [one for one in self._doubts.poison.values() if one.at_s >= since_s]
+        if not told:
+            return ()
+        one = told[-1]
+        more = f", and {len(told) - 1} more consumers" if len(told) > 1 else ""
+        words = (
+            f"consumer {one.consumer} of stream {one.stream} never acknowledged message {one.sequence} and "
+            f"has used up its deliveries ({one.count} such messages{more}): see what it cannot digest"
+        )
+        return (Problem(state=State.DEGRADED, reason=Reason.JS_POISON_MESSAGES, message=words),)
 
     def _slow(self, best: Visit) -> tuple[Problem, ...]:
         words = f"{best.place.shown} took {best.latency_s * 1000:.0f} ms to let the agent in and answer"
@@ -115,19 +132,6 @@ class NatsCheck:
             Reason.NATS_SLOW,
             lambda at: f"{words} (limit {Duration(at)})",
         )
-
-
-def _lost(failed: list[Visit], total: int) -> tuple[Problem, ...]:
-    if not failed:
-        return ()
-    first = failed[0].failure
-    assert first is not None, "a failed visit says why"
-    names = ", ".join(one.place.shown for one in failed)
-    if (total - len(failed)) * 2 <= total:
-        words = f"{len(failed)} of {total} servers lost ({names}), no majority is left: {first.message}"
-        return (Problem(state=State.DOWN, reason=Reason.NATS_CLUSTER_SIZE, message=words, urgent=True),)
-    words = f"{len(failed)} of {total} servers lost ({names}): {first.message}"
-    return (Problem(state=State.DEGRADED, reason=Reason.NATS_CLUSTER_SIZE, message=words),)
 
 
 def _visit_measures(visits: list[Visit]) -> list[Measure]:

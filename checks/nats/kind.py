@@ -48,6 +48,7 @@ def _sentinel(target: Target, options: NatsOptions, kit: ProbeKit) -> NatsSentin
         kit,
         heartbeat=options.heartbeat,
         doubts=_shared(target, options, kit),
+        listens=options.jetstream,
     )
 
 

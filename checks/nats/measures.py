@@ -32,5 +32,13 @@ MEASURES: Final = (
     _gauge("ready", "1 when /healthz says so.", "server"),
     _gauge("jetstream_storage_bytes", "JetStream file storage in use.", "server"),
     _gauge("jetstream_storage_limit_bytes", "JetStream file storage that may be used.", "server"),
+    _gauge("canary_seconds", "Time until a canary message was stored."),
+    _gauge("stream_messages", "Messages in a stream.", "stream"),
+    _gauge("stream_bytes", "Bytes in a stream.", "stream"),
+    _gauge("consumer_pending", "Messages a consumer has not been given yet.", "stream", "consumer"),
+    _gauge("consumer_ack_pending", "Messages given and not acknowledged.", "stream", "consumer"),
+    _gauge("consumer_redelivered", "Messages given more than once.", "stream", "consumer"),
+    _counter("micro_requests", "Requests a NATS micro service has had.", "micro_service"),
+    _counter("micro_errors", "Requests a NATS micro service answered with an error.", "micro_service"),
     _gauge("jetstream_memory_bytes", "JetStream memory storage in use.", "server"),
 )

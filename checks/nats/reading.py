@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from checks.catalog import ProbeKit
 from checks.finding import Evidence, Measure, State
 from checks.limits import chosen
-from checks.nats import server
+from checks.nats import canaries, cluster, jetstream, server, storage
+from checks.nats.cluster import Routez
+from checks.nats.faults import LINK_FAILURES
+from checks.nats.jetstream import Jsz, Seen
+from checks.nats.judge_jetstream import Streams
 from checks.nats.link import Link
 from checks.nats.monitor import Monitor
 from checks.nats.options import NatsOptions
 from checks.nats.server import Connz, Server, Varz
 from checks.nats.thresholds import Thresholds
+from checks.nats.visit import Visit
 from checks.problem import Problem
 from checks.reason import Reason
+from checks.units import Duration
+
+_ISOLATION_EVERY_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Reading:
     """What one look added."""
 
-    problems: tuple[Problem, ...] = ()
-    measures: tuple[Measure, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """One server's monitoring port, read whole."""
+
+    server: Server
+    jsz: Jsz | None
+    routez: Routez
 
 
 class Readings:
@@ -35,7 +55,9 @@ class Readings:
     def __init__(self, options: NatsOptions, limits: Thresholds, kit: ProbeKit) -> None:
         self._options = options
         self._limits = limits
+        self._kit = kit
         self._clock = kit.clock
+        self._within_s = float(options.answer_within)
         context = options.tls_context() if options.ca_file else None
         self._monitors = tuple(Monitor(url, kit.resolver, context=context) for url in options.monitors())
         # One server goes by one name in every series, its client address where the two lists agree.
@@ -43,68 +65,188 @@ class Readings:
         own = tuple(monitor.shown for monitor in self._monitors)
         self._names = shown if len(shown) == len(own) else own
         self._before: dict[str, Server] = {}
-        self._unready_since_s: dict[str, float] = {}
+        self._since_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {}
+        self._kept: dict[str, canaries.Tried] = {}
+        self._streams = Streams(limits)
 
-    async def read(self, link: Link) -> Reading:
+    async def read(self, link: Link, visits: list[Visit]) -> Reading:
         """Never raises OSError or TimeoutError; what cannot be read is a problem of its own."""
-        outcomes = await asyncio.gather(*(self._server(monitor) for monitor in self._monitors))
-        problems: list[Problem] = []
-        measures: list[Measure] = []
-        for name, monitor, outcome in zip(self._names, self._monitors, outcomes, strict=True):
-            if isinstance(outcome, Problem):
-                problems.append(outcome)
-                continue
-            problems += server.judge(
-                outcome, self._before.get(monitor.shown), self._limits, shown=monitor.shown
-            )
-            problems += self._ready(outcome, monitor.shown)
-            measures += server.measures(outcome, name)
-            self._before[monitor.shown] = outcome
-        problems += self._jetstream_on(link, outcomes)
-        return Reading(problems=tuple(problems), measures=tuple(measures))
-
-    async def _server(self, monitor: Monitor) -> Server | Problem:
+        reading = Reading()
+        dead = {visit.place.shown for visit in visits if visit.link is None}
+        seen = await self._servers(reading, dead)
+        reading.problems += self._size(visits, seen)
+        if self._options.jetstream:
+            await self._jetstream(link, reading, seen)
         try:
-            async with asyncio.timeout(float(self._options.answer_within)):
-                varz, health = await asyncio.gather(monitor.get("/varz"), monitor.get("/healthz"))
+            await self._canaries(link, reading, max(len(seen), len(visits) - len(dead)))
+        except (OSError, *LINK_FAILURES, msgspec.MsgspecError) as error:
+            words = f"{type(error).__name__}: {error}"
+            reading.evidence.append(Evidence(name="unknown: canaries", value=words))
+        return reading
+
+    async def _servers(self, reading: Reading, dead: set[str]) -> dict[str, _Seen]:
+        pairs = [(n, m) for n, m in zip(self._names, self._monitors, strict=True) if n not in dead]
+        outcomes = await asyncio.gather(*(self._server(name, monitor) for name, monitor in pairs))
+        seen: dict[str, _Seen] = {}
+        for (name, monitor), outcome in zip(pairs, outcomes, strict=True):
+            if isinstance(outcome, Problem):
+                reading.problems.append(outcome)
+                continue
+            seen[name] = outcome
+            one = outcome.server
+            reading.problems += server.judge(one, self._before.get(name), self._limits, shown=monitor.shown)
+            reading.problems += self._ready(one, monitor.shown)
+            reading.measures += server.measures(one, name)
+            self._before[name] = one
+        return seen
+
+    async def _server(self, name: str, monitor: Monitor) -> _Seen | Problem:
+        try:
+            async with asyncio.timeout(self._within_s):
+                varz, health, routes = await asyncio.gather(
+                    monitor.get("/varz"), monitor.get("/healthz"), monitor.get("/routez")
+                )
                 decoded = msgspec.json.decode(varz.body, type=Varz)
-                before = self._before.get(monitor.shown)
+                routez = msgspec.json.decode(routes.body, type=Routez)
+                before = self._before.get(name)
+                jsz = None
+                if self._options.jetstream and decoded.has_jetstream:
+                    jsz = await jetstream.read_jsz(monitor)
                 closed: tuple[server.Closed, ...] = ()
                 if before is not None and decoded.slow_consumers > before.varz.slow_consumers:
                     listed = await monitor.get("/connz?state=closed&sort=stop&limit=50")
                     closed = msgspec.json.decode(listed.body, type=Connz).connections
         except (OSError, ValueError, TimeoutError) as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-            words = (
-                f"the monitoring port {monitor.shown} cannot be read ({why}): less is known of this broker"
-            )
+            words = f"the monitoring port {monitor.shown} cannot be read ({why}): less is known"
             return Problem(state=State.DEGRADED, reason=Reason.NATS_MONITORING, message=words)
-        return Server(
+        reading = Server(
             varz=decoded,
             at_s=self._clock.monotonic_s(),
             ready=health.status == 200,
             ready_text=health.body.decode(errors="replace")[:200],
             closed=closed,
         )
+        return _Seen(server=reading, jsz=jsz, routez=routez)
 
-    def _ready(self, seen: Server, shown: str) -> tuple[Problem, ...]:
+    def _ready(self, seen: Server, shown: str) -> Iterator[Problem]:
         if seen.ready:
-            self._unready_since_s.pop(shown, None)
-            return ()
-        since_s = self._unready_since_s.setdefault(shown, seen.at_s)
+            self._since_s.pop(shown, None)
+            return
+        if "no space left" in seen.ready_text:
+            words = f"JetStream on {shown} cannot write, no space left: extend its volume or delete streams"
+            yield Problem(state=State.DOWN, reason=Reason.JS_DISK_FULL, message=words, urgent=True)
+            return
+        since_s = self._since_s.setdefault(shown, seen.at_s)
         limit = chosen(self._limits.not_ready)
         patience_s = None if limit is None else limit.critical or limit.warn
         # A new leader is elected within two to five seconds; until then 503 is no fault.
         if patience_s is None or seen.at_s - since_s < patience_s:
-            return ()
-        words = f"{shown}/healthz says it is not ready for {seen.at_s - since_s:.0f} s: {seen.ready_text}"
-        return (Problem(state=State.DEGRADED, reason=Reason.NATS_NOT_READY, message=words, urgent=True),)
+            return
+        words = f"{shown}/healthz says for {seen.at_s - since_s:.0f} s it is not ready: {seen.ready_text}"
+        yield Problem(state=State.DEGRADED, reason=Reason.NATS_NOT_READY, message=words, urgent=True)
 
-    def _jetstream_on(self, link: Link, outcomes: list[Server | Problem]) -> tuple[Problem, ...]:
-        seen = [one for one in outcomes if isinstance(one, Server)]
-        if not self._options.jetstream or (link.info.jetstream and all(s.varz.has_jetstream for s in seen)):
-            return ()
-        words = (
-            "JetStream should be there and is switched off: nothing is stored; see the server's configuration"
-        )
-        return (Problem(state=State.DOWN, reason=Reason.JS_DISABLED, message=words, urgent=True),)
+    def _size(self, visits: list[Visit], seen: dict[str, _Seen]) -> Iterator[Problem]:
+        """The fewest servers any witness counts: our own visits, and each server's routes."""
+        meta = [one.jsz.meta_cluster for one in seen.values() if one.jsz and one.jsz.meta_cluster]
+        expected = max([self._options.cluster_size or len(visits), *(group.cluster_size for group in meta)])
+        lost = [visit.place.shown for visit in visits if visit.link is None]
+        counts = [len(one.routez.names()) for one in seen.values()]
+        if len(visits) > 1:
+            counts.append(expected - len(lost))
+        if counts:
+            # The best connected server speaks for the cluster; a lone one may be cut off itself.
+            alive = min(max(counts[: len(seen)], default=expected), *counts[len(seen) :], expected)
+            yield from cluster.size(
+                alive=alive, expected=expected, lost=", ".join(lost), jetstream=self._options.jetstream
+            )
+
+    async def _jetstream(self, link: Link, reading: Reading, seen: dict[str, _Seen]) -> None:
+        if not link.info.jetstream or any(not one.server.varz.has_jetstream for one in seen.values()):
+            words = "JetStream should be there and is switched off: nothing is stored; see its configuration"
+            reading.problems.append(
+                Problem(state=State.DOWN, reason=Reason.JS_DISABLED, message=words, urgent=True)
+            )
+            return
+        now_s = self._clock.monotonic_s()
+        streams = [
+            Seen(account=account.name, server=one.server.varz.server_name, stream=stream)
+            for one in seen.values()
+            if one.jsz is not None
+            for account in one.jsz.accounts
+            for stream in account.streams
+        ]
+        by_name = {one.server.varz.server_name: one.jsz for one in seen.values() if one.jsz is not None}
+        reading.problems += self._meta(by_name, now_s)
+        reading.problems += cluster.peers(by_name, self._limits)
+        for name, one in seen.items():
+            if one.jsz is not None:
+                directory = Path(one.jsz.config.store_dir) if name.startswith(("127.", "localhost")) else None
+                reading.problems += storage.judge(one.jsz, self._limits, shown=name, directory=directory)
+        reading.problems += await self._account(link, streams if seen else None)
+        problems, measures = self._streams.judge(streams, now_s)
+        reading.problems += problems
+        reading.measures += measures
+
+    def _meta(self, by_name: dict[str, Jsz], now_s: float) -> Iterator[Problem]:
+        groups = [jsz.meta_cluster for jsz in by_name.values() if jsz.meta_cluster is not None]
+        if not groups or any(group.leader for group in groups):
+            self._since_s.pop("meta", None)
+            return
+        since_s = self._since_s.setdefault("meta", now_s)
+        limit = chosen(self._limits.not_ready)
+        patience_s = 5.0 if limit is None else limit.critical or limit.warn or 5.0
+        if now_s - since_s >= patience_s:
+            words = (
+                f"JetStream has had no leader for {now_s - since_s:.0f} s: no quorum; nothing can be created"
+            )
+            yield Problem(state=State.DOWN, reason=Reason.JS_NO_QUORUM, message=words, urgent=True)
+
+    async def _account(self, link: Link, streams: list[Seen] | None) -> list[Problem]:
+        """Our own account's use, and its streams where no monitoring port told them (`streams` None)."""
+        problems: list[Problem] = []
+        try:
+            async with asyncio.timeout(self._within_s):
+                info = await jetstream.account_info(link)
+                if info.error is not None:
+                    return [canaries.from_api_error(info.error, "the JetStream API refuses")]
+                problems += storage.judge_account(info, self._limits)
+                if streams is None:
+                    found = await jetstream.streams_by_api(link)
+                    problems += self._streams.judge(found, self._clock.monotonic_s())[0]
+        except TimeoutError:
+            words = f"the JetStream API does not answer within {Duration(self._within_s)}: it has no leader"
+            problems.append(Problem(state=State.DOWN, reason=Reason.JS_NO_QUORUM, message=words, urgent=True))
+        except (OSError, *LINK_FAILURES, msgspec.MsgspecError) as error:
+            words = f"the JetStream API could not be asked ({error})"
+            problems.append(Problem(state=State.UNKNOWN, reason=Reason.NATS_NOT_PERMITTED, message=words))
+        return problems
+
+    async def _canaries(self, link: Link, reading: Reading, servers: int) -> None:
+        options, within_s = self._options, self._within_s
+        tried = [
+            await canaries.services(link, options.services, within_s=within_s),
+            await canaries.answers(link, options.answers, within_s=within_s),
+        ]
+        if options.canary is not None and options.jetstream and self._is_due("store", float(options.canary)):
+            replicas = 3 if servers >= 3 else 1
+            self._kept["store"] = await canaries.store(
+                link, self._limits, self._clock, within_s=within_s, replicas=replicas
+            )
+        if len(options.isolated) > 1 and self._is_due("isolation", _ISOLATION_EVERY_S):
+            self._kept["isolation"] = await canaries.isolation(options.isolated, self._kit, within_s=within_s)
+        for one in (*tried, *self._kept.values()):
+            reading.problems += one.problems
+            reading.measures += one.measures
+        if any("permissions violation" in text.lower() for text in link.errors):
+            reading.evidence.append(Evidence(name="not_permitted", value=link.errors[-1][:200]))
+
+    def _is_due(self, name: str, every_s: float) -> bool:
+        """Also at every look while the last try was bad."""
+        now_s = self._clock.monotonic_s()
+        kept = self._kept.get(name)
+        if kept is not None and not kept.problems and now_s < self._due_s.get(name, 0.0):
+            return False
+        self._due_s[name] = now_s + every_s
+        return True

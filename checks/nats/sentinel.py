@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
 
 from checks.catalog import ProbeKit
 from checks.nats.faults import LINK_FAILURES
-from checks.nats.link import Link
+from checks.nats.link import Link, Reply
 from checks.nats.place import Place
 from checks.nats.visit import Entry, visit
 from checks.units import Duration
@@ -17,21 +20,53 @@ SILENCE_S = 0.5
 _BACKOFF_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
+# Never `$JS.EVENT.ADVISORY.>`: our own API calls would come back as advisories.
+_MAX_DELIVERIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
+_MOST_CONSUMERS: Final = 100
+
+
+class _Advisory(msgspec.Struct, frozen=True, kw_only=True):
+    stream: str = ""
+    consumer: str = ""
+    stream_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poison:
+    """Messages a consumer was given as often as allowed; the last one's sequence and when (monotonic)."""
+
+    stream: str
+    consumer: str
+    sequence: int
+    count: int
+    at_s: float
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Doubts:
-    """What the sentinel knows and the next look should: which servers went silent or say goodbye."""
+    """What the sentinel knows and the next look should: who went silent or says goodbye, what nobody acks."""
 
     silent: set[Place] = field(default_factory=set)
     leaving: set[Place] = field(default_factory=set)
+    poison: dict[tuple[str, str], Poison] = field(default_factory=dict)
 
 
 class NatsSentinel:
     """Holds a link to each server. Says nothing about a server it never reached: the checks do."""
 
-    def __init__(
-        self, places: tuple[Place, ...], entry: Entry, kit: ProbeKit, *, heartbeat: Duration, doubts: Doubts
+    def __init__(  # four are the room's usual ones
+        self,
+        places: tuple[Place, ...],
+        entry: Entry,
+        kit: ProbeKit,
+        *,
+        heartbeat: Duration,
+        doubts: Doubts,
+        listens: bool,
     ) -> None:
+        """`listens`: also to JetStream's advisories."""
         self._places = places
+        self._listens = listens
         self._entry = entry
         self._kit = kit
         self._heartbeat_s = float(heartbeat)
@@ -70,7 +105,12 @@ class NatsSentinel:
             self._doubts.leaving.add(place)
             suspect(f"{place.shown} announced its shutdown (lame duck)")
 
+        def poisoned(reply: Reply) -> None:
+            self._poisoned(reply, suspect)
+
         link.on_lost, link.on_lame_duck = lost, leaving
+        if self._listens and place == self._places[0]:
+            link.subscribe(_MAX_DELIVERIES, poisoned)
         while link.is_open:
             try:
                 async with asyncio.timeout(self._heartbeat_s):
@@ -80,6 +120,25 @@ class NatsSentinel:
                     self._doubts.silent.add(place)
                     suspect(f"the held connection to {place.shown} is silent for {Duration(SILENCE_S)}")
                     return
+
+    def _poisoned(self, reply: Reply, suspect: Callable[[str], None]) -> None:
+        try:
+            told = msgspec.json.decode(reply.data, type=_Advisory)
+        except msgspec.MsgspecError:
+            return
+        key = (told.stream, told.consumer)
+        known = self._doubts.poison.pop(key, None)
+        self._doubts.poison[key] = Poison(
+            stream=told.stream,
+            consumer=told.consumer,
+            sequence=told.stream_seq,
+            count=1 + (known.count if known else 0),
+            at_s=self._kit.clock.monotonic_s(),
+        )
+        if len(self._doubts.poison) > _MOST_CONSUMERS:
+            del self._doubts.poison[next(iter(self._doubts.poison))]
+        if known is None:
+            suspect(f"a message of stream {told.stream} was never acknowledged by {told.consumer}")
 
     async def _answers(self, link: Link) -> bool:
         try:
