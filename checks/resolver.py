@@ -1,7 +1,7 @@
 """Names to addresses without threads or surprises: literals and /etc/hosts at once, DNS bounded and cached.
 
-The event loop's own resolver is a small pool of threads in which a few hung look-ups stop everybody; here each
-look-up stands alone, has one deadline, is shared by all who ask for the same name, and is kept for its TTL.
+The event loop's own resolver is a small pool of threads in which a few hung look-ups stop everybody; here
+each look-up stands alone, has one deadline, is shared by all who ask for the name, and is kept for its TTL.
 """
 
 from __future__ import annotations
@@ -27,6 +27,18 @@ _MOST_PENDING: Final = 512
 _MOST_KEPT: Final = 20_000
 # RFC 6761 section 6.3: localhost never goes to a name server.
 _LOCALHOST: Final = ("127.0.0.1", "::1")
+
+# ares.h, ARES_*.
+_ABSENCES: Final = {1: "the name has no address", 4: "the name does not exist", 19: "the name does not exist"}
+_REFUSALS: Final = {
+    2: "the question was malformed",
+    3: "the name server failed",
+    6: "the name server refused",
+    8: "the name is not valid",
+    10: "the answer is malformed",
+    11: "no name server could be reached",
+    12: "no name server answered in time",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,24 +130,24 @@ class CachingResolver:
 
     async def _ask(self, name: str) -> tuple[tuple[str, ...], float]:
         import aiodns
-        import pycares
 
-        channel = self._open(aiodns)
+        channel = self._open()
         try:
             found = await channel.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
-            raise _failure(error.args[0], pycares) from error
+            raise _failure(error.args[0]) from error
         addresses = tuple(dict.fromkeys(_decoded(node.addr[0]) for node in found.nodes))
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         return addresses, float(min(node.ttl for node in found.nodes))
 
-    def _open(self, module: object) -> aiodns.DNSResolver:
+    def _open(self) -> aiodns.DNSResolver:
         if self._channel is None:
             import aiodns
 
-            options = {"timeout": min(2.0, self._deadline_s / 2), "tries": 2}
-            self._channel = aiodns.DNSResolver(nameservers=self._nameservers or None, **options)
+            self._channel = aiodns.DNSResolver(
+                nameservers=self._nameservers or None, timeout=min(2.0, self._deadline_s / 2), tries=2
+            )
         return self._channel
 
     async def close(self) -> None:
@@ -197,12 +209,8 @@ def _decoded(address: bytes | str) -> str:
     return address.decode("ascii") if isinstance(address, bytes) else address
 
 
-def _failure(code: int, pycares: object) -> socket.gaierror:
+def _failure(code: int) -> socket.gaierror:
     """The gaierror for a c-ares status (ares.h)."""
-    not_found = {1: "the name has no address", 4: "the name does not exist", 19: "the name does not exist"}
-    if code in not_found:
-        return socket.gaierror(socket.EAI_NONAME, not_found[code])
-    refused = {2: "the question was malformed", 3: "the name server failed", 6: "the name server refused",
-               8: "the name is not valid", 10: "the answer is malformed", 11: "no name server could be reached",
-               12: "no name server answered in time"}  # fmt: skip
-    return socket.gaierror(socket.EAI_AGAIN, refused.get(code, f"the look-up failed (c-ares {code})"))
+    if code in _ABSENCES:
+        return socket.gaierror(socket.EAI_NONAME, _ABSENCES[code])
+    return socket.gaierror(socket.EAI_AGAIN, _REFUSALS.get(code, f"the look-up failed (c-ares {code})"))

@@ -32,17 +32,20 @@ class HealthDocument:
 
 
 _WORDS: Final = {
-    State.UP: ("pass", "ok", "okay", "up", "healthy", "success", "alive", "ready", "running", "green", "available",
-               "connected", "operational", "good", "true", "passing", "serving", "active", "online"),
-    State.DEGRADED: ("warn", "warning", "degraded", "yellow", "partial", "slow", "impaired"),
-    State.DOWN: ("fail", "failed", "failing", "error", "err", "down", "unhealthy", "critical", "red", "unavailable",
-                 "out_of_service", "disconnected", "dead", "not_ready", "notready", "not ready", "bad", "false", "ko",
-                 "offline", "outage", "not_serving", "timeout", "unreachable"),
-    State.STARTING: ("starting", "initializing", "initialising", "booting", "warming_up"),
-    State.UNKNOWN: ("unknown", "pending", "disabled", "skipped", "not_configured"),
-}  # fmt: skip
+    State.UP: (
+        "pass ok okay up healthy success alive ready running green available connected operational good true "
+        "passing serving active online"
+    ),
+    State.DEGRADED: "warn warning degraded yellow partial slow impaired",
+    State.DOWN: (
+        "fail failed failing error err down unhealthy critical red unavailable out_of_service disconnected "
+        "dead not_ready notready bad false ko offline outage not_serving timeout unreachable"
+    ),
+    State.STARTING: "starting initializing initialising booting warming_up",
+    State.UNKNOWN: "unknown pending disabled skipped not_configured",
+}
 
-_STATES: Final = {word: state for state, words in _WORDS.items() for word in words}
+_STATES: Final = {word: state for state, words in _WORDS.items() for word in words.split()}
 
 
 def state_of(word: object) -> State | None:
@@ -50,5 +53,5 @@ def state_of(word: object) -> State | None:
     if isinstance(word, bool):
         return State.UP if word else State.DOWN
     if isinstance(word, str):
-        return _STATES.get(word.strip().lower())
+        return _STATES.get(word.strip().lower().replace(" ", "_"))
     return None

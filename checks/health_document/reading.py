@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias, Union
+from typing import Final
 
 import msgspec
 
 from checks.finding import SEVERITY, Claim, State
 from checks.health_document.document import Dialect, HealthDocument, state_of
-
-Json: TypeAlias = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+from checks.health_document.json import Json
 
 LARGEST_BYTES: Final = 1 << 20
 _MOST_CLAIMS: Final = 100
@@ -118,7 +117,7 @@ def _holds_lists(checks: dict[str, Json]) -> bool:
 
 
 def _health_json_claims(tree: dict[str, Json]) -> list[Claim]:
-    """`checks` maps "component:measurement" to a list of entries; one claim per component, the worst of them."""
+    """`checks` maps "component:measurement" to entries; one claim per component, the worst of them."""
     checks = tree.get("checks")
     if not isinstance(checks, dict):
         return []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from checks.catalog import ProbeKit
-from checks.finding import Finding, State
+from checks.finding import Finding
 from checks.http.exchange import Answer, exchange
 from checks.http.finding import finding_of, timed_out
+from checks.http.judgement import Expectation
 from checks.http.login import Login
 from checks.http.options import HttpOptions
 from checks.http.request import Request, redirected, request_of
@@ -19,9 +22,9 @@ from checks.reason import Reason
 from checks.target import Target
 from checks.wire.certificate import Certificate
 from checks.wire.dial import CertificateFault, TlsSeen, connect, resolve, secure
-from checks.wire.fault import Fault, NoSocketLeft
+from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, no_socket_left
 from checks.wire.journey import Journey
-from checks.wire.stream import Stream
+from checks.wire.stream import Stream, Wire
 
 _FRESH_EVERY: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -33,8 +36,8 @@ Allowed = Callable[[str, int], bool]
 class Look:
     """What one look gathers on its way; it is judged at the end, however it ends."""
 
-    trace_id: str
-    journey: Journey = field(default_factory=Journey)
+    journey: Journey
+    trace_id: str = ""
     answer: Answer | None = None
     tls: TlsSeen | None = None
     chain: tuple[Certificate, ...] = ()
@@ -45,6 +48,7 @@ class Look:
 class _Held:
     """A connection kept between two looks, and what its making showed."""
 
+    wire: Wire
     stream: Stream
     ip: str | None
     tls: TlsSeen | None
@@ -60,6 +64,7 @@ class HttpCheck:
         self._options = options
         self._kit = kit
         self._allowed = allowed
+        self._expectation = Expectation(options)
         self._login = Login(options.auth, kit, options)
         self._request = request_of(
             options.url,
@@ -78,37 +83,31 @@ class HttpCheck:
         return await self._probe_one(None)
 
     async def _probe_one(self, address: str | None) -> Finding:
-        look = Look(trace_id="")
+        look = Look(journey=Journey(deadline_s=time.monotonic() + self._options.timeout))
         fault: Fault | None = None
         try:
-            async with asyncio.timeout(self._options.timeout):
-                await self._look(look, address)
-        except TimeoutError:
+            await self._look(look, address)
+        except DeadlinePassed:
             fault = timed_out(look.journey, self._options.timeout)
         except CertificateFault as error:
             fault, look.chain = error, error.chain
         except Fault as error:
             fault = error
         except NoSocketLeft as error:
-            return Finding(
-                state=State.UNKNOWN,
-                reason=Reason.AGENT,
-                message=f"the agent has no socket left for {self._target.address} ({error}): raise its limits",
-            )
-        return finding_of(self._target, self._options, look, fault, now_s=self._kit.clock.wall_s())
+            return no_socket_left(self._target, error)
+        return finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
 
     async def _probe_every_address(self) -> Finding:
         from checks.http.addresses import agreement
 
-        journey = Journey()
+        journey = Journey(deadline_s=time.monotonic() + self._options.timeout)
         try:
-            async with asyncio.timeout(self._options.timeout):
-                origin = self._request.origin
-                addresses = await resolve(origin.host, self._options.ip, self._kit.resolver, journey)
-        except (TimeoutError, Fault) as error:
+            host = self._request.origin.host
+            addresses = await resolve(host, self._options.ip, self._kit.resolver, journey)
+        except (DeadlinePassed, Fault) as error:
             fault = error if isinstance(error, Fault) else timed_out(journey, self._options.timeout)
-            look = Look(trace_id="", journey=journey)
-            return finding_of(self._target, self._options, look, fault, now_s=self._kit.clock.wall_s())
+            look = Look(journey=journey)
+            return finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
         async with asyncio.TaskGroup() as group:
             looks = [group.create_task(self._probe_one(address)) for address in addresses]
         findings = {address: look.result() for address, look in zip(addresses, looks, strict=True)}
@@ -117,7 +116,7 @@ class HttpCheck:
     async def _look(self, look: Look, address: str | None) -> None:
         request = self._request
         if self._options.auth is not None:
-            request = await self._login.authorized(request)
+            request = await self._login.authorized(request, deadline_s=look.journey.deadline_s)
         if self._held is not None and address is None:
             held, self._held = self._held, None
             if self._looks % _FRESH_EVERY == 0 and self._options.connection == "mixed":
@@ -136,21 +135,22 @@ class HttpCheck:
         """Ask on the kept connection; False when that is in doubt and a fresh one must tell."""
         look.journey.ip, look.tls = held.ip, held.tls
         look.chain = held.tls.chain if held.tls is not None else ()
+        # Half of the time: the rest is for a fresh connection, should this one stay silent.
+        held.wire.until(time.monotonic() + self._options.timeout / 2)
         try:
-            async with asyncio.timeout(self._options.timeout / 2):
-                answer = await self._exchange(look, request, held.stream)
-        except (Fault, TimeoutError) as error:
+            answer = await self._exchange(look, request, held.stream)
+        except (Fault, DeadlinePassed) as error:
             held.stream.close()
-            look.journey = Journey()
+            look.journey = Journey(deadline_s=look.journey.deadline_s)
             look.journey.note("kept connection", str(error) or "did not answer in time")
             return False
         except BaseException:
             held.stream.close()
             raise
         self._keep(held, answer)
-        if self._options.expect.accepts(answer.head.status):
+        if self._expectation.accepts(answer.head.status):
             return True
-        look.journey = Journey()
+        look.journey = Journey(deadline_s=look.journey.deadline_s)
         look.answer = None
         return False
 
@@ -176,7 +176,7 @@ class HttpCheck:
             stream.close()
             raise
         if self._kept and request.origin == self._request.origin:
-            self._keep(_Held(stream=stream, ip=journey.ip, tls=tls), answer)
+            self._keep(_Held(wire=wire, stream=stream, ip=journey.ip, tls=tls), answer)
         else:
             stream.close()
         return answer
@@ -187,6 +187,7 @@ class HttpCheck:
 
     def _keep(self, held: _Held, answer: Answer) -> None:
         if answer.reusable and self._held is None:
+            held.wire.until(math.inf)
             self._held = held
         else:
             held.stream.close()

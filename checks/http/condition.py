@@ -1,14 +1,14 @@
-"""Conditions on a JSON answer: `status == "ok"`, `len(items) >= 1`, `queue.depth < 100`, `db.latency exists`."""
+"""Conditions on a JSON answer: `status == "ok"`, `len(items) >= 1`, `queue.depth < 100`, `db exists`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, TypeAlias, Union
+from typing import Final
 
 import msgspec
 
-Json: TypeAlias = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+from checks.health_document.json import Json
 
 _CONDITION: Final = re.compile(
     r"\s*(?P<len>len\(\s*)?(?P<path>[^\s()<>=!~]+)(?(len)\s*\))\s*(?P<op>==|!=|<=|>=|<|>|~|exists)\s*(?P<value>.*?)\s*"

@@ -62,10 +62,8 @@ async def exchange(
                 await asyncio.sleep(0)
         body.end()
     except ssl.SSLError as error:
-        raise _cut(parser, error, journey) from error
+        raise _cut(parser, error) from error
     except OSError as error:
-        if isinstance(error, TimeoutError):
-            raise
         raise fault_of(error, journey.phase or Phase.TRANSFER) from error
     except Fault:
         if parser.head is not None:
@@ -76,7 +74,7 @@ async def exchange(
     return Answer(head=parser.head, body=body.content(), wire_bytes=body.wire_bytes, reusable=parser.reusable)
 
 
-def _cut(parser: ResponseParser, error: ssl.SSLError, journey: Journey) -> Fault:
+def _cut(parser: ResponseParser, error: ssl.SSLError) -> Fault:
     """RFC 9112 section 9.8: an end without close_notify completes only an answer that knew its length."""
     if isinstance(error, ssl.SSLEOFError) or "UNEXPECTED_EOF" in (error.reason or ""):
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from checks.finding import Evidence, Finding, Phase, State
-from checks.http.judgement import Judgement, judge
+from checks.http.judgement import Expectation, Judgement
 from checks.http.measures import answer_measures, way_measures
-from checks.http.options import HttpOptions
 from checks.reason import Reason
 from checks.target import Target
 from checks.units import Duration
@@ -48,7 +48,7 @@ def timed_out(journey: Journey, timeout_s: float) -> Fault:
 
 
 def finding_of(
-    target: Target, options: HttpOptions, look: Look, fault: Fault | None, *, now_s: float
+    target: Target, expectation: Expectation, look: Look, fault: Fault | None, *, now_s: float
 ) -> Finding:
     """The finding of a look that ended with an answer, or with `fault`."""
     journey, answer = look.journey, look.answer
@@ -61,14 +61,14 @@ def finding_of(
             hard=fault.hard,
             latency_s=None,
             phases=journey.phases(),
-            measures=tuple(measures),
+            measures=measures,
             evidence=_evidence(look),
         )
     assert answer is not None
     latency_s = journey.latency_s or 0.0
-    judgement = judge(answer, options, latency_s)
+    judgement = expectation.judge(answer, latency_s)
     if judgement.state is State.UP and look.chain:
-        expiry = expiring(look.chain, options.tls, now_s=now_s)
+        expiry = expiring(look.chain, expectation.tls, now_s=now_s)
         if expiry is not None:
             judgement = Judgement(
                 state=expiry.state, reason=expiry.reason, words=expiry.words, document=judgement.document
@@ -80,7 +80,7 @@ def finding_of(
         message=f"{target.address} {judgement.words}",
         latency_s=latency_s,
         phases=journey.phases(),
-        measures=tuple(measures),
+        measures=measures,
         claims=judgement.document.claims if judgement.document is not None else (),
         evidence=_evidence(look, excerpt=judgement.state is not State.UP),
     )
@@ -90,9 +90,9 @@ def _evidence(look: Look, *, excerpt: bool = True) -> tuple[Evidence, ...]:
     journey, answer = look.journey, look.answer
     found = [Evidence(name="trace_id", value=look.trace_id)] if look.trace_id else []
     if journey.ip is not None:
-        found.append(Evidence(name="ip", value=journey.ip))
+        found.append(_fact("ip", journey.ip))
     if answer is not None:
-        found.append(Evidence(name="status", value=str(answer.head.status)))
+        found.append(_fact("status", str(answer.head.status)))
         if excerpt and answer.body:
             found.append(Evidence(name="body", value=redacted(answer.body)))
     if look.tls is not None and excerpt:
@@ -107,6 +107,12 @@ def _evidence(look: Look, *, excerpt: bool = True) -> tuple[Evidence, ...]:
     if journey.evidence:
         found += journey.facts()
     return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _fact(name: str, value: str) -> Evidence:
+    """Evidence that most looks share."""
+    return Evidence(name=name, value=value)
 
 
 def redacted(body: bytes) -> str:

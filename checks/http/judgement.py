@@ -29,42 +29,63 @@ class Judgement:
     document: HealthDocument | None = None
 
 
-def judge(answer: Answer, options: HttpOptions, latency_s: float) -> Judgement:
-    """Judge a whole answer that took `latency_s`."""
-    document = read(answer.body) if options.health != "off" else None
-    failed = _mismatch(answer, options.expect)
-    accepted = options.expect.accepts(answer.head.status)
-    if document is not None:
-        spoken = _spoken(document, answer.head.status, accepted=accepted)
-        if spoken is not None:
-            return spoken
-    if not accepted:
-        return _refused(answer, options.expect)
-    if options.health == "require" and document is None:
-        return Judgement(
-            state=State.DOWN,
-            reason=Reason.HEALTH_DOCUMENT,
-            words=f"answers {answer.head.status} without a health document",
-        )
-    if failed is not None:
-        return Judgement(state=State.DOWN, reason=failed[0], words=failed[1], document=document)
-    if latency_s > options.slower_than:
-        return Judgement(
-            state=State.DEGRADED,
-            reason=Reason.SLOW,
-            words=f"answers {answer.head.status} in {spell(latency_s)}, slower than {options.slower_than}",
-            document=document,
-        )
-    return Judgement(
-        state=State.UP,
-        reason=Reason.OK,
-        words=f"answers {answer.head.status} in {spell(latency_s)}",
-        document=document,
-    )
+class Expectation:
+    """What a right answer looks like, prepared once; judges answers."""
+
+    __slots__ = ("_accepted", "_body", "_document", "_expect", "_options", "tls")
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._options = options
+        self._expect = options.expect
+        self._accepted = options.expect.accepted()
+        # A healthy service says the same each time: its last document is not read again.
+        self._body = b""
+        self._document: HealthDocument | None = None
+        self.tls = options.tls
+
+    def accepts(self, status: int) -> bool:
+        return status in self._accepted
+
+    def judge(self, answer: Answer, latency_s: float) -> Judgement:
+        """Judge a whole answer that took `latency_s`."""
+        status = answer.head.status
+        document = self._read(answer.body) if self._options.health != "off" else None
+        accepted = status in self._accepted
+        if document is not None:
+            spoken = _spoken(document, status, accepted=accepted)
+            if spoken is not None:
+                return spoken
+        if not accepted:
+            return _refused(answer, self._expect)
+        failed = _mismatch(answer, self._expect)
+        if failed is None and document is None and self._options.health == "require":
+            failed = Reason.HEALTH_DOCUMENT, f"answers {status} without a health document"
+        if failed is not None:
+            return Judgement(state=State.DOWN, reason=failed[0], words=failed[1], document=document)
+        words = f"answers {status} in {spell(latency_s)}"
+        if latency_s > self._options.slower_than:
+            return Judgement(
+                state=State.DEGRADED,
+                reason=Reason.SLOW,
+                words=f"{words}, slower than {self._options.slower_than}",
+                document=document,
+            )
+        return Judgement(state=State.UP, reason=Reason.OK, words=words, document=document)
+
+    def _read(self, body: bytes) -> HealthDocument | None:
+        if body != self._body:
+            self._document, self._body = read(body), body
+        return self._document
 
 
 def _spoken(document: HealthDocument, status: int, *, accepted: bool) -> Judgement | None:
     """What the document decides; None when it only agrees that all is well."""
+    if (
+        document.state is State.UP
+        and accepted
+        and not any(claim.state is State.DOWN for claim in document.claims)
+    ):
+        return None
     named = ", ".join(
         f"{claim.about} {claim.state}" + (f" ({claim.output[:80]})" if claim.output else "")
         for worst in _WORST_CLAIMS
@@ -79,6 +100,13 @@ def _spoken(document: HealthDocument, status: int, *, accepted: bool) -> Judgeme
                 state=document.state,
                 reason=reason,
                 words=f'says it is "{document.word}"{about} (status {status})',
+                document=document,
+            )
+        case State.UP if any(claim.state is State.DOWN for claim in document.claims):
+            return Judgement(
+                state=State.DEGRADED,
+                reason=Reason.HEALTH_DOCUMENT,
+                words=f'says it is "{document.word}" but lists{about.removeprefix(":")} (status {status})',
                 document=document,
             )
         case State.UP if not accepted and status >= _SERVER_ERROR:

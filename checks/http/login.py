@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,7 +45,7 @@ class Login:
         self._token: str | None = None
         self._token_ends_s = 0.0
 
-    async def authorized(self, request: Request) -> Request:
+    async def authorized(self, request: Request, *, deadline_s: float = math.inf) -> Request:
         """`request` with an Authorization header for its own origin. Raises Fault(config)."""
         auth = self._auth
         if auth is None:
@@ -58,26 +58,26 @@ class Login:
             value = f"Bearer {_from_file(auth.bearer_file)}"
         else:
             assert auth.oauth2 is not None
-            value = f"Bearer {await self._token_of(auth.oauth2)}"
+            value = f"Bearer {await self._token_of(auth.oauth2, deadline_s)}"
         return replace(request, private=(*request.private, ("authorization", value)))
 
     def forget(self) -> None:
         """The token was refused: get a new one next time."""
         self._token = None
 
-    async def _token_of(self, oauth2: OAuth2) -> str:
+    async def _token_of(self, oauth2: OAuth2, deadline_s: float) -> str:
         now_s = self._kit.clock.monotonic_s()
         if self._token is not None and now_s < self._token_ends_s:
             return self._token
         try:
-            token = await self._fetch(oauth2)
+            token = await self._fetch(oauth2, deadline_s)
         except Fault as fault:
             raise Fault(Reason.CONFIG, f"was not asked: the token server {fault.message}") from fault
         self._token = token.access_token
         self._token_ends_s = now_s + max(0.0, token.expires_in - _MARGIN_S)
         return token.access_token
 
-    async def _fetch(self, oauth2: OAuth2) -> _Token:
+    async def _fetch(self, oauth2: OAuth2, deadline_s: float) -> _Token:
         form = {"grant_type": "client_credentials"}
         if oauth2.scopes:
             form["scope"] = " ".join(oauth2.scopes)
@@ -91,7 +91,7 @@ class Login:
             private=(("authorization", login), ("content-type", "application/x-www-form-urlencoded")),
             body=urlencode(form).encode(),
         )
-        journey = Journey()
+        journey = Journey(deadline_s=deadline_s)
         addresses = await resolve(request.origin.host, "any", self._kit.resolver, journey)
         wire = await connect(addresses, request.origin.port, journey)
         stream: Stream = wire

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from checks.catalog import MeasureInfo
@@ -41,35 +42,51 @@ TLS_MEASURES: Final = (
     ),
 )
 
-# Most answers of most targets are alike: their measures are made once.
-_SSL = (Measure(name="probe_http_ssl", value=0.0), Measure(name="probe_http_ssl", value=1.0))
-_PROTOCOL = {4: Measure(name="probe_ip_protocol", value=4.0), 6: Measure(name="probe_ip_protocol", value=6.0)}
 
-
-def answer_measures(answer: Answer, *, tls: TlsSeen | None, redirects: int) -> list[Measure]:
+def answer_measures(answer: Answer, *, tls: TlsSeen | None, redirects: int) -> tuple[Measure, ...]:
     """What a whole answer measures."""
+    head = answer.head
+    length = head.get("content-length")
+    return _answer_measures(head.status, head.version, length, len(answer.body), tls is not None, redirects)
+
+
+@lru_cache(maxsize=1024)
+def _answer_measures(
+    status: int,
+    version: str,
+    length: str | None,
+    body_bytes: int,
+    tls: bool,
+    redirects: int,
+) -> tuple[Measure, ...]:
     found = [
-        Measure(name="probe_http_status_code", value=float(answer.head.status)),
-        Measure(name="probe_http_version", value=float(answer.head.version)),
-        _SSL[tls is not None],
+        Measure(name="probe_http_status_code", value=float(status)),
+        Measure(name="probe_http_version", value=float(version)),
+        Measure(name="probe_http_ssl", value=float(tls)),
         Measure(name="probe_http_redirects", value=float(redirects)),
-        Measure(name="probe_http_uncompressed_body_length", value=float(len(answer.body))),
+        Measure(name="probe_http_uncompressed_body_length", value=float(body_bytes)),
     ]
-    length = answer.head.get("content-length")
     if length is not None:
         found.append(Measure(name="probe_http_content_length", value=float(length.partition(",")[0])))
-    return found
+    return tuple(found)
 
 
-def way_measures(ip: str | None, tls: TlsSeen | None, chain: tuple[Certificate, ...]) -> list[Measure]:
+_PROTOCOL: Final = {
+    4: (Measure(name="probe_ip_protocol", value=4.0),),
+    6: (Measure(name="probe_ip_protocol", value=6.0),),
+}
+
+
+def way_measures(ip: str | None, tls: TlsSeen | None, chain: tuple[Certificate, ...]) -> tuple[Measure, ...]:
     """What the way there measures, also when there was no answer."""
+    protocol = () if ip is None else _PROTOCOL[6 if ":" in ip else 4]
+    if not chain and tls is None:
+        return protocol
     found: list[Measure] = []
-    if ip is not None:
-        found.append(_PROTOCOL[6 if ":" in ip else 4])
     first = earliest(chain)
     if first is not None:
         found.append(Measure(name="probe_ssl_earliest_cert_expiry", value=first.not_after_s))
     if tls is not None:
         found.append(Measure(name="probe_tls_version_info", value=1.0, labels=(("version", tls.version),)))
         found.append(Measure(name="probe_tls_cipher_info", value=1.0, labels=(("cipher", tls.cipher),)))
-    return found
+    return (*protocol, *found)

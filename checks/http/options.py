@@ -20,18 +20,14 @@ Connection = Literal["fresh", "kept", "mixed"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class Basic(_Table):
+class Basic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """User name and password (RFC 7617)."""
 
     username: str
     password: Secret
 
 
-class OAuth2(_Table):
+class OAuth2(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The client credentials grant (RFC 6749 section 4.4); the token is kept until it expires."""
 
     token_url: str
@@ -41,7 +37,7 @@ class OAuth2(_Table):
     audience: str | None = None
 
 
-class Auth(_Table):
+class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exactly one way to log in; `bearer_file` is read again on each probe."""
 
     basic: Basic | None = None
@@ -55,7 +51,7 @@ class Auth(_Table):
             raise ValueError("auth takes exactly one of basic, bearer, bearer_file and oauth2")
 
 
-class Expect(_Table):
+class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a right answer looks like.
 
     `status` lists codes (`200`), classes (`2xx`) and ranges (`200-299`); header and body patterns are regular
@@ -83,17 +79,17 @@ class Expect(_Table):
     def conditions(self) -> tuple[Condition, ...]:
         return tuple(parse_condition(text) for text in self.json)
 
-    def accepts(self, code: int) -> bool:
-        """Whether `code` is one of the expected ones."""
+    def accepted(self) -> frozenset[int]:
+        """Every expected code."""
+        codes: set[int] = set()
         for status in self.status:
             low, _, high = str(status).replace("xx", "00").partition("-")
             top = int(low) + 99 if str(status).endswith("xx") else int(high or low)
-            if int(low) <= code <= top:
-                return True
-        return False
+            codes.update(range(int(low), top + 1))
+        return frozenset(codes)
 
 
-class HttpOptions(_Table):
+class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One HTTP check.
 
     `address`: probe the first address of the name, every one of them (`all`), or the first that answers

@@ -1,14 +1,15 @@
 """A strict, small HTTP/1.x response parser: bytes in, head and body out, hard limits on everything.
 
-RFC 9110, RFC 9112. Pure: no socket, no clock. Lenient only where RFC 9112 allows a client to be (a bare LF ends a
-line, an obsolete fold becomes a space, equal Content-Length values repeat).
+RFC 9110, RFC 9112. Pure: no socket, no clock. Lenient only where RFC 9112 allows a client to be (a bare LF
+ends a line, an obsolete fold becomes a space, equal Content-Length values repeat).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final, Protocol
 
 from checks.reason import Reason
@@ -17,6 +18,7 @@ from checks.wire.fault import Fault
 HEAD_BYTES: Final = 65536
 _LINE_BYTES: Final = 16384
 _INTERIM_ANSWERS: Final = 5
+_REMEMBERED_BYTES: Final = 200
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) ([1-9]\d\d)(?: ([^\r\n\0]*))?")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;.*)?")
@@ -31,23 +33,18 @@ class Head:
     status: int
     phrase: str
     fields: tuple[tuple[str, str], ...]
+    _joined: dict[str, str] = field(compare=False, repr=False)
 
     def get(self, name: str) -> str | None:
-        """The first value of the field called `name` (lower case)."""
-        for key, value in self.fields:
-            if key == name:
-                return value
-        return None
+        """The value of the field called `name` (lower case); repeated fields are joined by commas."""
+        return self._joined.get(name)
 
     def tokens(self, name: str) -> tuple[str, ...]:
         """Every comma-separated token of the field called `name`, in lower case."""
-        return tuple(
-            token.strip().lower()
-            for key, value in self.fields
-            if key == name
-            for token in value.split(",")
-            if token.strip()
-        )
+        value = self._joined.get(name)
+        if value is None:
+            return ()
+        return tuple([token.strip().lower() for token in value.split(",") if token.strip()])
 
 
 class _At(Enum):
@@ -169,8 +166,8 @@ class ResponseParser:
 
     def _begin_body(self, head: Head) -> None:
         """RFC 9112 section 6.3: how long the body is."""
-        keeps = "close" not in head.tokens("connection")
-        self.reusable = keeps and (head.version == "1.1" or "keep-alive" in head.tokens("connection"))
+        connection = head.tokens("connection")
+        self.reusable = "close" not in connection and (head.version == "1.1" or "keep-alive" in connection)
         length = _content_length(head)
         codings = head.tokens("transfer-encoding")
         if self._bodyless or head.status in (101, 204, 304):
@@ -242,37 +239,49 @@ def parse_head(raw: bytes) -> Head:
     major, minor = match[1].decode(), match[2].decode()
     if major != "1" or minor not in "01":
         raise Fault(Reason.HTTP_VERSION, f"answered in HTTP/{major}.{minor}")
+    fields = _fields(lines)
+    joined = dict(fields)
+    if len(joined) != len(fields):
+        joined = {}
+        for name, value in fields:
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
     return Head(
         version=f"{major}.{minor}",
         status=int(match[3]),
         phrase=(match[4] or b"").decode("latin-1"),
-        fields=_fields(lines[1:]),
+        fields=fields,
+        _joined=joined,
     )
 
 
 def _fields(lines: list[bytes]) -> tuple[tuple[str, str], ...]:
     fields: list[tuple[str, str]] = []
-    for line in lines:
-        text = line.decode("latin-1")
-        if text[:1] in (" ", "\t") and fields:
+    for line in lines[1:]:
+        if line[:1] in (b" ", b"\t") and fields:
             name, value = fields[-1]
-            fields[-1] = (name, f"{value} {text.strip()}")
-            continue
-        name, colon, value = text.partition(":")
-        if not colon or not _FIELD_NAME.fullmatch(name):
-            raise Fault(Reason.PROTOCOL, f"sent a header line that is not valid: {shown(line)}")
-        value = value.strip(" \t")
-        if _FORBIDDEN.search(value):
-            raise Fault(Reason.PROTOCOL, f'sent a control character in the header "{name[:60]}"')
-        fields.append((name.lower(), value))
+            fields[-1] = (name, f"{value} {line.decode('latin-1').strip()}")
+        else:
+            fields.append(_field(line) if len(line) <= _REMEMBERED_BYTES else _field.__wrapped__(line))
     return tuple(fields)
 
 
+@lru_cache(maxsize=2048)
+def _field(line: bytes) -> tuple[str, str]:
+    """One header line; remembered, because a target sends the same ones with each answer."""
+    name, colon, value = line.decode("latin-1").partition(":")
+    if not colon or not _FIELD_NAME.fullmatch(name):
+        raise Fault(Reason.PROTOCOL, f"sent a header line that is not valid: {shown(line)}")
+    value = value.strip(" \t")
+    if _FORBIDDEN.search(value):
+        raise Fault(Reason.PROTOCOL, f'sent a control character in the header "{name[:60]}"')
+    return name.lower(), value
+
+
 def _content_length(head: Head) -> int | None:
-    values = {value for key, text in head.fields if key == "content-length" for value in text.split(",")}
-    stripped = {value.strip() for value in values}
-    if not stripped:
+    text = head.get("content-length")
+    if text is None:
         return None
+    stripped = {value.strip() for value in text.split(",")}
     value = stripped.pop()
     if stripped:
         raise Fault(Reason.PROTOCOL, "sent two different Content-Length values")
@@ -284,7 +293,9 @@ def _content_length(head: Head) -> int | None:
 def _split_head(buffer: bytes) -> tuple[bytes, int]:
     """The head without its empty line, and the bytes it took; -1 when it has not ended yet."""
     strict = buffer.find(b"\r\n\r\n")
-    loose = buffer.find(b"\n\n") if strict < 0 else buffer.find(b"\n\n", 0, strict)
+    if strict >= 0 and buffer.count(b"\n", 0, strict) == buffer.count(b"\r\n", 0, strict):
+        return buffer[:strict], strict + 4
+    loose = buffer.find(b"\n\n", 0, strict if strict >= 0 else len(buffer))
     mixed = buffer.find(b"\n\r\n", 0, strict if strict >= 0 else len(buffer))
     ends = [(at, at + width) for at, width in ((strict, 4), (loose, 2), (mixed, 3)) if at >= 0]
     if not ends:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import ssl
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from socket import gaierror
 from typing import Final, Literal
@@ -14,7 +17,7 @@ from checks.finding import Phase
 from checks.reason import Reason
 from checks.wire.certificate import Certificate, chain_of
 from checks.wire.expiry import day
-from checks.wire.fault import Fault, fault_of
+from checks.wire.fault import DeadlinePassed, Fault, during, fault_of
 from checks.wire.journey import Journey
 from checks.wire.stream import Wire
 from checks.wire.tls import TlsWire
@@ -57,7 +60,10 @@ async def resolve(host: str, family: Family, resolver: Resolver, journey: Journe
     journey.begin(Phase.RESOLVE)
     started = time.monotonic()
     try:
-        found = await resolver.addresses(host)
+        async with asyncio.timeout_at(None if journey.deadline_s == math.inf else journey.deadline_s):
+            found = await resolver.addresses(host)
+    except TimeoutError as error:
+        raise DeadlinePassed from error
     except gaierror as error:
         raise Fault(Reason.DNS, f'has no address: the look-up of "{host}" says {error.strerror}') from error
     took_s = time.monotonic() - started
@@ -71,6 +77,7 @@ async def resolve(host: str, family: Family, resolver: Resolver, journey: Journe
     return chosen[:_MOST_ADDRESSES]
 
 
+@lru_cache(maxsize=4096)
 def is_literal(host: str) -> bool:
     """Whether `host` is an IP address already."""
     if not (":" in host or host[-1:].isdigit()):
@@ -102,20 +109,35 @@ def order(addresses: tuple[str, ...], family: Family) -> tuple[str, ...]:
 async def connect(addresses: tuple[str, ...], port: int, journey: Journey) -> Wire:
     """Connect to the first of `addresses` that accepts. Raises Fault."""
     fault: Fault | None = None
-    for address in addresses:
+    for place, address in enumerate(addresses):
         journey.begin(Phase.CONNECT)
         journey.ip = address
+        deadline_s = _share(journey.deadline_s, len(addresses) - place)
         try:
-            wire = await Wire.connect(address, port)
+            wire = await Wire.connect(address, port, deadline_s=deadline_s)
         except OSError as error:
             fault = fault_of(error, Phase.CONNECT)
-            if len(addresses) > 1:
-                journey.note(f"address {address}", fault.message)
-            continue
-        journey.end(wire.connect_s)
-        return wire
+        except DeadlinePassed:
+            if place + 1 == len(addresses):
+                raise
+            fault = Fault(Reason.TIMEOUT, f"did not answer {during(Phase.CONNECT)}")
+        else:
+            journey.end(wire.connect_s)
+            if deadline_s != journey.deadline_s:
+                wire.until(journey.deadline_s)
+            return wire
+        if len(addresses) > 1:
+            journey.note(f"address {address}", fault.message)
     assert fault is not None
     raise fault
+
+
+def _share(deadline_s: float, addresses: int) -> float:
+    """The deadline of the first of `addresses`: a black hole must not eat the time of the next one."""
+    if addresses == 1 or deadline_s == math.inf:
+        return deadline_s
+    now_s = time.monotonic()
+    return now_s + (deadline_s - now_s) / addresses
 
 
 async def secure(wire: Wire, name: str, options: TlsOptions, journey: Journey) -> tuple[TlsWire, TlsSeen]:
@@ -129,13 +151,13 @@ async def secure(wire: Wire, name: str, options: TlsOptions, journey: Journey) -
         return stream, seen(stream.ssl_object)
     except ssl.SSLCertVerificationError as error:
         wire.close()
-        chain = await chain_unverified(wire.peer, server_name, options)
+        chain = await chain_unverified(wire.peer, server_name, options, journey.deadline_s)
         raise CertificateFault(error, server_name, chain) from error
     except BaseException as error:
         wire.close()
         if isinstance(error, ssl.SSLError):
             raise tls_fault(error, stream.ssl_object) from error
-        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        if isinstance(error, OSError):
             raise fault_of(error, Phase.TLS) from error
         raise
 
@@ -206,15 +228,17 @@ def seen(connection: ssl.SSLObject) -> TlsSeen:
     )
 
 
-async def chain_unverified(peer: tuple[str, int], name: str, options: TlsOptions) -> tuple[Certificate, ...]:
+async def chain_unverified(
+    peer: tuple[str, int], name: str, options: TlsOptions, deadline_s: float = math.inf
+) -> tuple[Certificate, ...]:
     """The chain a server sends, trusted or not; empty when it cannot be had."""
     wire: Wire | None = None
     try:
-        wire = await Wire.connect(*peer)
+        wire = await Wire.connect(*peer, deadline_s=deadline_s)
         stream = TlsWire(wire, unverified_context_of(options), server_name=name)
         await stream.handshake()
         return chain_of(stream.ssl_object)
-    except (OSError, Fault):
+    except (OSError, Fault, DeadlinePassed):
         return ()
     finally:
         if wire is not None:

@@ -50,7 +50,10 @@ def expiring(chain: tuple[Certificate, ...], options: TlsOptions, *, now_s: floa
     return Expiry(
         state=State.DEGRADED,
         reason=Reason.TLS_EXPIRING,
-        words=f"has a {which} that expires in {left}, on {day(first.not_after_s)} (below {threshold}): renew it {now}",
+        words=(
+            f"has a {which} that expires in {left}, on {day(first.not_after_s)} (below {threshold}): "
+            f"renew it {now}"
+        ),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from checks.finding import Phase
+from checks.finding import Finding, Phase, State
 from checks.reason import Reason
+from checks.target import Target
 
 
 class Fault(Exception):  # noqa: N818 - it is the target's fault, not an error of ours
@@ -21,8 +22,21 @@ class Fault(Exception):  # noqa: N818 - it is the target's fault, not an error o
         self.hard = hard
 
 
+class DeadlinePassed(Exception):  # noqa: N818 - named by its meaning, and no OSError like TimeoutError
+    """The look's deadline passed; the journey knows in which phase."""
+
+
 class NoSocketLeft(Exception):  # noqa: N818 - named by its meaning: the agent is at its limits
     """The agent itself ran out of descriptors, ports or memory: nothing is known about the target."""
+
+
+def no_socket_left(target: Target, error: NoSocketLeft) -> Finding:
+    """What is known of `target` then: nothing."""
+    return Finding(
+        state=State.UNKNOWN,
+        reason=Reason.AGENT,
+        message=f"the agent has no socket left for {target.address} ({error}): raise its limits",
+    )
 
 
 _ENDS = {

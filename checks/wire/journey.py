@@ -1,7 +1,8 @@
-"""What happened on the way to an answer, kept while it happens, so that a cut-off look still tells its story."""
+"""What happened on the way to an answer, kept while it happens: a look cut off still tells its story."""
 
 from __future__ import annotations
 
+import math
 import time
 
 from checks.finding import Evidence, Phase, PhaseTime
@@ -12,9 +13,10 @@ _EVIDENCE_CHARS = 500
 class Journey:
     """The phases of one probe. A phase that never began or never ended has no time."""
 
-    __slots__ = ("_began_s", "_times", "evidence", "ip", "phase")
+    __slots__ = ("_began_s", "_times", "deadline_s", "evidence", "ip", "phase")
 
-    def __init__(self) -> None:
+    def __init__(self, *, deadline_s: float = math.inf) -> None:
+        self.deadline_s = deadline_s  # monotonic
         self.phase: Phase | None = None
         self.ip: str | None = None
         self._began_s = 0.0
@@ -30,11 +32,6 @@ class Journey:
         if self.phase is not None:
             self._times[self.phase] = self._times.get(self.phase, 0.0) + max(0.0, duration_s)
             self.phase = None
-
-    @property
-    def unfinished_s(self) -> float:
-        """How long the unfinished phase has been going on."""
-        return time.monotonic() - self._began_s
 
     def note(self, name: str, value: str) -> None:
         """Keep a fact as evidence, capped."""

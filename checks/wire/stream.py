@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import select
 import socket
@@ -16,6 +17,7 @@ import sys
 import time
 from typing import Final, Protocol
 
+from checks.wire.fault import DeadlinePassed
 from checks.wire.reactor import BUFFER_BYTES, Reactor, reactor
 
 _LINUX: Final = sys.platform == "linux"
@@ -60,6 +62,7 @@ class Wire:
 
     __slots__ = (
         "_closing",
+        "_expired",
         "_fd",
         "_reactor",
         "_ready",
@@ -69,6 +72,7 @@ class Wire:
         "_writable",
         "arrived_s",
         "connect_s",
+        "deadline_s",
         "lag_s",
         "peer",
     )
@@ -80,18 +84,21 @@ class Wire:
         self._registered = False
         self._ready = False
         self._closing = False
+        self._expired = False
         self._writable = False
         self._waiter: asyncio.Future[None] | None = None
         self.peer = peer
         self.connect_s = 0.0
         self.arrived_s = 0.0
         self.lag_s = 0.0
+        self.deadline_s = math.inf
 
     @classmethod
-    async def connect(cls, host: str, port: int) -> Wire:
-        """Connect to the literal address `host`. Raises OSError; closes the socket when cancelled."""
+    async def connect(cls, host: str, port: int, *, deadline_s: float = math.inf) -> Wire:
+        """Connect to the literal address `host`. Raises OSError and DeadlinePassed; closes when it fails."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         wire = cls(_socket(family), (host, port))
+        wire.until(deadline_s)
         try:
             await wire._connect()
         except BaseException:
@@ -142,7 +149,7 @@ class Wire:
 
     async def receive(self) -> bytes:
         while True:
-            if not self._ready:
+            if not self._ready or self._expired:
                 await self._wait()
             try:
                 return self._read()
@@ -172,12 +179,16 @@ class Wire:
                     return now_s - lag_s
         return now_s
 
-    async def _wait(self) -> None:
-        """Until the socket is woken."""
+    async def _wait(self, *, idle: bool = False) -> None:
+        """Until the socket is woken; `idle` when nobody is in a hurry."""
+        if self._expired:
+            raise DeadlinePassed
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         if not self._registered:
             self._registered = True
             self._reactor.register(self._fd, self, writable=self._writable)
+        if not idle:
+            self._reactor.waits()
         try:
             await waiter
         finally:
@@ -186,7 +197,7 @@ class Wire:
     async def ended(self) -> None:
         """Return when the peer has ended the connection; bytes that arrive meanwhile stay for `receive`."""
         while not self._closing:
-            await self._wait()
+            await self._wait(idle=True)
 
     def woken(self, events: int) -> None:
         self._ready = True
@@ -194,6 +205,18 @@ class Wire:
             self._closing = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def until(self, deadline_s: float) -> None:
+        """From now on no wait lasts longer than monotonic time `deadline_s`; infinity means no deadline."""
+        self._expired = False
+        self.deadline_s = deadline_s
+        if deadline_s != math.inf:
+            self._reactor.until(deadline_s, self)
+
+    def expire(self) -> None:
+        self._expired = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(DeadlinePassed())
 
     def hold(self, *, user_timeout_s: float) -> None:
         """This connection is kept: a peer that vanished without a word ends it after `user_timeout_s`."""
@@ -205,6 +228,7 @@ class Wire:
         if self._fd >= 0:
             self._reactor.forget(self._fd)
             self._fd = -1
+            self.deadline_s = math.inf
             self._sock.close()
 
 

@@ -1,0 +1,68 @@
+"""A plain HTTP origin in a process of its own, for benchmarks: fixed answers, optional delay, many paths."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import socket
+from collections.abc import Iterator
+
+_BODY = b'{"status": "pass", "version": "1", "description": "health of a fake service..."}'
+_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/health+json\r\ncontent-length: %d\r\n\r\n%s" % (
+    len(_BODY),
+    _BODY,
+)
+
+
+class _Origin(asyncio.Protocol):
+    """Answers every complete request head, after `delay_s`; honours `connection: close`."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while b"\r\n\r\n" in self._buffer:
+            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+            if self._delay_s:
+                asyncio.get_running_loop().call_later(self._delay_s, self._answer, head)
+            else:
+                self._answer(head)
+
+    def _answer(self, head: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(_ANSWER)
+            if b"connection: close" in head.lower():
+                self._transport.close()
+
+
+async def _serve(listener: socket.socket, delay_s: float) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: _Origin(delay_s), sock=listener)
+    async with server:
+        await server.serve_forever()
+
+
+def _run(listener: socket.socket, delay_s: float) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(listener, delay_s))
+
+
+@contextlib.contextmanager
+def origin(*, delay_s: float = 0.0) -> Iterator[int]:
+    """The port of a running origin."""
+    listener = socket.create_server(("0.0.0.0", 0), backlog=4096)
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(listener, delay_s), daemon=True)
+    process.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        process.terminate()
+        process.join()
+        listener.close()
