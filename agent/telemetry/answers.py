@@ -41,6 +41,27 @@ def partial(signal: Signal, rejected: int, text: str, *, json: bool) -> bytes:
     return _bytes(1, inner)
 
 
+def rejected_items(body: bytes) -> int:
+    """How many items a backend's 200 says it did not take, from its protobuf answer; 0 when it is none.
+
+    Export*ServiceResponse { 1: partial success { 1: rejected items, 2: message } }.
+    """
+    if body[:1] != b"\x0a":
+        return 0
+    at = 2
+    while at < len(body) and body[at - 1] >= 0x80:
+        at += 1
+    if body[at : at + 1] != b"\x08":
+        return 0
+    count = shift = 0
+    for byte in body[at + 1 : at + 11]:
+        count |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return count
+    return 0
+
+
 def failure(status: int, text: str, *, json: bool) -> bytes:
     """A google.rpc.Status; a 400 names what was wrong in a BadRequest detail."""
     code = _CODES.get(status, _UNAVAILABLE)

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from agent.telemetry import record
 from agent.telemetry.record import Head, Placed
-from agent.telemetry.segments import SEGMENT_BYTES, LaneFiles, Segment
+from agent.telemetry.segments import SEGMENT_BYTES, LaneFiles, Segment, items_between
 from agent.telemetry.signals import Lane
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class DurableLog:
         self._places: dict[tuple[Lane, int], tuple[Path, int]] = {}
         self.damaged_bytes = 0
         self.failures = 0
-        self.appended = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None
         # Called before a segment is given up, with the segment; the ledger lives there.
         self.on_evict: Callable[[Lane, Segment], None] = lambda _lane, _segment: None
 
@@ -133,7 +133,9 @@ class DurableLog:
                 outcome = await loop.run_in_executor(self._thread, self._write, batch)
                 for each in batch:
                     self._finish(each, outcome[each.head.lane])
-                self.appended.set()
+                if self._news is not None:
+                    self._news.set_result(None)
+                    self._news = None
         finally:
             self._committing = None
 
@@ -204,6 +206,23 @@ class DurableLog:
     def segments_after(self, lane: Lane, seq: int) -> tuple[Segment, ...]:
         """The segments that hold records above `seq`, oldest first."""
         return tuple(segment for segment in self._segments[lane] if segment.last_seq > seq)
+
+    async def news(self) -> None:
+        """Wait until something more is on disk."""
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._news)
+
+    def counter_after(self, lane: Lane, seq: int) -> Callable[[], int]:
+        """A count, for the log's thread, of the items now on disk above `seq`, from the files themselves."""
+        whole = 0
+        parts: list[tuple[Path, int]] = []
+        for segment in self.segments_after(lane, seq):
+            if segment.first_seq > seq:
+                whole += segment.items
+            else:
+                parts.append((segment.path, segment.disk_bytes))
+        return lambda: whole + sum(items_between(path, end, seq) for path, end in parts)
 
     async def read(self, lane: Lane, after_seq: int, *, max_bytes: int) -> list[tuple[Head, bytes | None]]:
         """The next records above `after_seq`, at least one if there is any, up to about `max_bytes`.

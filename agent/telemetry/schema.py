@@ -135,6 +135,13 @@ def message_class(descriptor: Any) -> type[Message]:
     return cast("type[Message]", GetMessageClass(descriptor))
 
 
+def to_json(value: Any) -> str:
+    """An AnyValue that is no scalar, as text for people."""
+    from google.protobuf.json_format import MessageToJson  # type: ignore[import-untyped]  # ships no types
+
+    return cast("str", MessageToJson(value, indent=None))
+
+
 @cache
 def _decode_error() -> type[Exception]:
     from google.protobuf.message import DecodeError

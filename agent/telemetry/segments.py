@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,13 +32,6 @@ class Segment:
         self.items += placed.head.items
         self.payload_bytes += placed.head.payload_bytes
         self.disk_bytes = placed.offset + placed.head.disk_bytes
-
-    def after(self, seq: int) -> Iterator[Placed]:
-        """The committed records above `seq`, read from the file."""
-        if self.path.exists():
-            for found in record.heads(self.path, end=self.disk_bytes):
-                if not isinstance(found, int) and found.head.seq > seq:
-                    yield found
 
 
 class LaneFiles:
@@ -119,6 +112,18 @@ class LaneFiles:
             pass  # What stays was never acknowledged: at worst the client's retry makes it a duplicate.
         finally:
             self.close()
+
+
+def items_between(path: Path, end: int, seq: int) -> int:
+    """Items of a segment's records above `seq` that begin before offset `end`; 0 when the file is gone."""
+    try:
+        return sum(
+            found.head.items
+            for found in record.heads(path, end=end)
+            if not isinstance(found, int) and found.head.seq > seq
+        )
+    except FileNotFoundError:
+        return 0
 
 
 def sync_directory(directory: Path) -> None:

@@ -85,6 +85,13 @@ def halves(body: bytes) -> tuple[bytes, bytes] | None:
     return join(items[:middle]), join(items[middle:])
 
 
+def shares(parts: tuple[bytes, bytes], items: int) -> tuple[int, int]:
+    """`items` over two halves by their leaves: a metric is one leaf and may hold several points."""
+    first, second = (sum(1 for _ in leaves(part)) for part in parts)
+    mine = round(items * first / (first + second))
+    return mine, items - mine
+
+
 def _frame(body: bytes, start: int, end: int) -> tuple[bytes, list[tuple[int, int]]]:
     """A group without its members, and where its members' contents are."""
     members: list[tuple[int, int]] = []
