@@ -80,6 +80,7 @@ class Agent:
                 scopes=scopes,
                 loaded_s=self._clock.wall_s(),
                 digest=digest(scopes),
+                checked_s=self._clock.wall_s(),
             ),
             board=self._board,
             document=self._document,
@@ -227,6 +228,7 @@ class Agent:
                 applied.problem = str(error)
                 logger.error("config.refused", extra={"error": str(error)})  # noqa: TRY400 - a mistake in a file
                 self._tell_reload("refused", f"configuration refused, the old one stays: {error}")
+            applied.checked_s = self._clock.wall_s()
 
     async def _apply(self, platform: Platform, scopes: tuple[Scope, ...]) -> None:
         if {scope.environment_name for scope in scopes} != self._judgements.keys():

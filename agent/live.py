@@ -46,6 +46,7 @@ class Applied:
     scopes: tuple[Scope, ...]
     loaded_s: float
     digest: str
+    checked_s: float
     problem: str | None = None
 
 
@@ -143,6 +144,7 @@ class LiveSource:
             config_hash=self.applied.digest,
             config_loaded_s=self.applied.loaded_s,
             config_problem=self.applied.problem,
+            config_checked_s=self.applied.checked_s,
             targets=len(self.board.rows()),
             late_probes=self.vitals.missed_looks,
             loop_lag_s=self.vitals.loop_lag_s,

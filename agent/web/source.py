@@ -121,7 +121,8 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `ready` turns true once every part that was asked for runs. `loop_lag_s` is the worst lateness of the
     event loop in the last minute, `late_probes` how many looks of the last minute missed their slot.
-    `config_problem` is the sentence of the last reload that was refused, None when all is applied.
+    `config_problem` is the sentence of the last reload that was refused, None when all is applied;
+    `config_checked_s` is when the file was last read, whatever came of it.
     """
 
     version: str
@@ -130,6 +131,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     config_hash: str
     config_loaded_s: float
     config_problem: str | None = None
+    config_checked_s: float = 0.0
     targets: int = 0
     late_probes: int = 0
     loop_lag_s: float = 0.0
