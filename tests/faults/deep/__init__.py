@@ -1,0 +1,1 @@
+"""What the deep checks say of servers that are really broken."""
