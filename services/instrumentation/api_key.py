@@ -49,12 +49,6 @@ def parse_api_key(text: str, environment: Environment) -> ApiKey | None:
     return key if secrets.compare_digest(str(key), text) else None
 
 
-def is_foreign_key(text: str, environment: Environment) -> bool:
-    """Whether `text` is one of our keys, made for another environment."""
-    match = _KEY.fullmatch(text)
-    return match is not None and match[1] != environment.alias
-
-
 def _checksum(body: str) -> str:
     number = zlib.crc32(body.encode())
     letters = []

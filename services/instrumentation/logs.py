@@ -83,7 +83,7 @@ def to_json(fields: Mapping[str, object]) -> bytes:
     """One JSON line of anything: NaN becomes null, bytes base64, lone surrogates are escaped."""
     try:
         return encode(fields)
-    except (TypeError, ValueError, RecursionError, OverflowError):
+    except Exception:  # A fact's own repr may raise anything; the line must not be lost for it.
         return encode(_plain(fields, depth=6))
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -34,7 +35,13 @@ _SILENT.disabled = True
 class ProblemProtocol(RequestHandler):
     """aiohttp's connection, answering malformed requests with problem+json, without a traceback."""
 
-    __slots__ = ()
+    __slots__ = ("_malformed",)
+
+    def __init__(self, server: web.Server, malformed: Callable[[], None]) -> None:
+        super().__init__(
+            server, loop=asyncio.get_running_loop(), access_log=_SILENT, keepalive_timeout=_KEEPALIVE_S
+        )
+        self._malformed = malformed
 
     def handle_error(
         self,
@@ -45,6 +52,7 @@ class ProblemProtocol(RequestHandler):
     ) -> web.StreamResponse:
         if status >= 500:
             return super().handle_error(request, status, exc, message)
+        self._malformed()
         logger.info("request.malformed", extra={"error": type(exc).__name__, "client": request.remote})
         body = {
             "type": "urn:gaia:problem:malformed_request",
@@ -85,7 +93,7 @@ async def serve(app: web.Application, kit: Instrumentation) -> int:
     )
     await runner.setup()
     try:
-        server = await listen(runner, settings)
+        server = await listen(runner, kit)
     except OSError as error:
         logger.error(  # noqa: TRY400 (the sentence says it all)
             "service.no_port", extra={"port": settings.port, "error": str(error)}
@@ -104,14 +112,17 @@ async def serve(app: web.Application, kit: Instrumentation) -> int:
     return 0
 
 
-async def listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
+async def listen(runner: web.AppRunner, kit: Instrumentation) -> asyncio.Server:
     """Open the port with our protocol on a set-up runner."""
     loop = asyncio.get_running_loop()
     server = runner.server
     assert server is not None
 
+    settings = kit.settings
+    malformed = kit.metrics.refused.labels("malformed_request").inc
+
     def connection() -> ProblemProtocol:
-        return ProblemProtocol(server, loop=loop, access_log=_SILENT, keepalive_timeout=_KEEPALIVE_S)
+        return ProblemProtocol(server, malformed)
 
     return await loop.create_server(
         connection,

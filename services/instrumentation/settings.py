@@ -16,6 +16,7 @@ from services.instrumentation.redaction import Secret
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SEMCONV_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_OUR_KEY: Final = re.compile(r"gaia_(dev|staging|prod)_")
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -129,7 +130,7 @@ class Settings:
             nats_url=_secret(environ, "NATS_URL"),
             nats_namespace=_namespace(environ, environment),
             nats_replicas=_integer(environ, "NATS_REPLICAS", defaults.replicas if on_fly else 1),
-            api_key=_secret(environ, "API_KEY"),
+            api_key=_api_key(environ, environment),
             log_level=_log_level(environ.get("LOG_LEVEL", defaults.log_level)),
             log_format=_log_format(environ.get("LOG_FORMAT", "json")),
             trace_ratio=_ratio(environ, "OTEL_TRACES_SAMPLER_ARG", defaults.trace_ratio),
@@ -203,6 +204,14 @@ def _ratio(environ: Mapping[str, str], name: str, default: float) -> float:
 def _secret(environ: Mapping[str, str], name: str) -> Secret | None:
     value = environ.get(name)
     return Secret(value) if value else None
+
+
+def _api_key(environ: Mapping[str, str], environment: Environment) -> Secret | None:
+    key = environ.get("API_KEY", "")
+    prefix = _OUR_KEY.match(key)
+    if prefix is not None and prefix[1] != environment.alias:
+        raise SettingsError(f"API_KEY: is a key of another environment: make one for {environment.value}")
+    return Secret(key) if key else None
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:

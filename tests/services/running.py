@@ -89,7 +89,10 @@ def environment(**changes: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def serving(
-    service: str, environ: Mapping[str, str], folder: Path, build: Callable[[Instrumentation], web.Application] | None = None
+    service: str,
+    environ: Mapping[str, str],
+    folder: Path,
+    build: Callable[[Instrumentation], web.Application] | None = None,
 ) -> AsyncIterator[Running]:
     """One service (or any app) in this process, on a free port."""
     settings = Settings.from_environment(service, environ)
@@ -101,7 +104,7 @@ async def serving(
     app = (build or BUILDERS[service])(kit)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
-    server = await listen(runner, settings)
+    server = await listen(runner, kit)
     port = server.sockets[0].getsockname()[1]
     try:
         yield Running(kit, f"http://127.0.0.1:{port}", spans, log, runner)
@@ -172,7 +175,9 @@ def free_port() -> int:
         return port
 
 
-async def answers(session: aiohttp.ClientSession, url: str, *, status: int = 200, within_s: float = 15.0) -> bytes:
+async def answers(
+    session: aiohttp.ClientSession, url: str, *, status: int = 200, within_s: float = 15.0
+) -> bytes:
     """Wait until `url` answers with `status`; its body."""
     async with asyncio.timeout(within_s):
         while True:
