@@ -20,6 +20,8 @@ ENTRY_POINT_GROUP: Final = "gaia.checks"
 # One line per kind: the name written in gaia.yaml and the module that exposes its KIND.
 MODULES: Final[dict[str, str]] = {
     "http": "checks.http",
+    "tls": "checks.tls",
+    "tcp": "checks.tcp",
     "postgres": "checks.postgres.kind",
     "nats": "checks.nats.kind",
     "host": "checks.host.check",

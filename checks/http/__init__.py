@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from checks.catalog import CheckKind, ProbeKit
 from checks.http.check import HttpCheck
-from checks.http.measures import HTTP_MEASURES, TLS_MEASURES
+from checks.http.measures import HTTP_MEASURES
 from checks.http.options import HttpOptions
 from checks.http.sentinel import HttpSentinel
 from checks.target import Target
+from checks.wire.measures import IP_MEASURES, TLS_MEASURES
 
 
 def _build(target: Target, options: HttpOptions, kit: ProbeKit) -> HttpCheck:
@@ -22,6 +23,6 @@ KIND = CheckKind(
     name="http",
     options=HttpOptions,
     build=_build,
-    measures=(*HTTP_MEASURES, *TLS_MEASURES),
+    measures=(*HTTP_MEASURES, *IP_MEASURES, *TLS_MEASURES),
     sentinel=_sentinel,
 )

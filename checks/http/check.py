@@ -13,7 +13,7 @@ from typing import Final
 from checks.catalog import ProbeKit
 from checks.finding import Finding
 from checks.http.exchange import Answer, exchange
-from checks.http.finding import finding_of, timed_out
+from checks.http.finding import finding_of
 from checks.http.judgement import Expectation
 from checks.http.login import Login
 from checks.http.options import HttpOptions
@@ -24,6 +24,7 @@ from checks.wire.certificate import Certificate
 from checks.wire.dial import CertificateFault, TlsSeen, connect, resolve, secure
 from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, no_socket_left
 from checks.wire.journey import Journey
+from checks.wire.look import timed_out
 from checks.wire.stream import Stream, Wire
 
 _FRESH_EVERY: Final = 5

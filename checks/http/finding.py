@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from checks.finding import Evidence, Finding, Phase, State
+from checks.finding import Evidence, Finding, State
 from checks.http.judgement import Expectation, Judgement
-from checks.http.measures import answer_measures, way_measures
-from checks.reason import Reason
+from checks.http.measures import answer_measures
 from checks.target import Target
-from checks.units import Duration
-from checks.wire.expiry import expiring
+from checks.wire.expiry import chain_evidence, expiring
 from checks.wire.fault import Fault
-from checks.wire.journey import Journey
+from checks.wire.measures import way_measures
+from checks.wire.redaction import redacted
 
 if TYPE_CHECKING:
     from checks.http.check import Look
-
-_EXCERPT_BYTES: Final = 400
-_UNFINISHED: Final = {
-    Phase.RESOLVE: "the name look-up did not end",
-    Phase.CONNECT: "nothing accepted the connection",
-    Phase.TLS: "the TLS handshake did not end",
-    Phase.PROCESSING: "it accepted the request and sent no answer",
-    Phase.TRANSFER: "the answer did not end",
-}
-# What people put into JSON and must not appear on a page.
-_SENSITIVE: Final = re.compile(
-    r"""(?i)(["']?[\w.-]*(?:password|passwd|secret|token|api[_-]?key|authorization|credential|dsn|cookie)[\w.-]*["']?"""
-    r"""\s*[:=]\s*)("(?:[^"\\]|\\.)*"?|[^\s,;&}]+)"""
-)
-_USERINFO: Final = re.compile(r"(\w+://)[^/\s@\"']+@")
-_BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
-
-
-def timed_out(journey: Journey, timeout_s: float) -> Fault:
-    """The fault of a look cut off at its deadline, naming the unfinished phase."""
-    timeout = Duration(timeout_s)
-    if journey.phase is None:
-        return Fault(Reason.TIMEOUT, f"did not answer within {timeout}")
-    return Fault(
-        Reason.TIMEOUT,
-        f"did not answer within {timeout}: {_UNFINISHED[journey.phase]} ({journey.phase} unfinished)",
-    )
 
 
 def finding_of(
@@ -98,12 +69,7 @@ def _evidence(look: Look, *, excerpt: bool = True) -> tuple[Evidence, ...]:
     if look.tls is not None and excerpt:
         found.append(Evidence(name="tls", value=f"{look.tls.version}, {look.tls.cipher}"))
     if look.chain and excerpt:
-        found += [
-            Evidence(
-                name=f"certificate {place}", value=f"{certificate.subject}, issued by {certificate.issuer}"
-            )
-            for place, certificate in enumerate(look.chain[:4])
-        ]
+        found += chain_evidence(look.chain)
     if journey.evidence:
         found += journey.facts()
     return tuple(found)
@@ -113,11 +79,3 @@ def _evidence(look: Look, *, excerpt: bool = True) -> tuple[Evidence, ...]:
 def _fact(name: str, value: str) -> Evidence:
     """Evidence that most looks share."""
     return Evidence(name=name, value=value)
-
-
-def redacted(body: bytes) -> str:
-    """The first bytes of a body for people, without what looks like a secret."""
-    text = body[: _EXCERPT_BYTES * 2].decode("utf-8", "replace")
-    text = _USERINFO.sub(r"\1***@", _BEARER.sub(r"\1 ***", _SENSITIVE.sub(r"\1***", text)))
-    printable = "".join(letter if letter.isprintable() else " " for letter in text[:_EXCERPT_BYTES])
-    return printable.strip()

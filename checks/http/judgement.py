@@ -13,7 +13,7 @@ from checks.health_document import HealthDocument, read
 from checks.http.exchange import Answer
 from checks.http.options import Expect, HttpOptions
 from checks.reason import Reason
-from checks.units import Duration
+from checks.wire.look import spell
 
 _SERVER_ERROR: Final = 500
 _WORST_CLAIMS: Final = (State.DOWN, State.DEGRADED)
@@ -160,12 +160,3 @@ def _json_mismatch(body: bytes, expect: Expect) -> tuple[Reason, str] | None:
         if failure is not None:
             return Reason.BODY_MATCH, f"answers JSON where {failure}"
     return None
-
-
-def spell(duration_s: float) -> str:
-    """A measured time, short: `0.4 ms`, `12 ms`, `2.31 s`."""
-    if duration_s < 0.01:
-        return f"{duration_s * 1000:.2g} ms"
-    if duration_s < 1:
-        return f"{duration_s * 1000:.0f} ms"
-    return f"{Duration(round(duration_s, 2)):.3g} s"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from checks.finding import State
+from checks.finding import Evidence, State
 from checks.reason import Reason
 from checks.wire.certificate import Certificate
 from checks.wire.tls_options import TlsOptions
@@ -63,3 +63,18 @@ def day(at_s: float) -> str:
         return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
         return "a date out of range"
+
+
+def chain_evidence(chain: tuple[Certificate, ...]) -> list[Evidence]:
+    """The chain for people, leaf first."""
+    return [
+        Evidence(
+            name=f"certificate {place}",
+            value=(
+                f"{certificate.subject or 'no subject'}, issued by {certificate.issuer or 'nobody'}, "
+                f"valid {day(certificate.not_before_s)} to {day(certificate.not_after_s)}, "
+                f"for {', '.join(certificate.names[:5]) or 'no name'}"
+            ),
+        )
+        for place, certificate in enumerate(chain[:4])
+    ]

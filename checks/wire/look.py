@@ -1,0 +1,69 @@
+"""One look by the simpler checks: the deadline, the journey, and what became of it as a Finding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from checks.finding import Finding, Measure, Phase, State
+from checks.reason import Reason
+from checks.target import Target
+from checks.units import Duration
+from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, fault_of, no_socket_left
+from checks.wire.journey import Journey
+
+_UNFINISHED: Final = {
+    Phase.RESOLVE: "the name look-up did not end",
+    Phase.CONNECT: "nothing accepted the connection",
+    Phase.TLS: "the TLS handshake did not end",
+    Phase.PROCESSING: "it accepted the request and sent no answer",
+    Phase.TRANSFER: "the answer did not end",
+}
+
+
+def timed_out(journey: Journey, timeout_s: float) -> Fault:
+    """The fault of a look cut off at its deadline, naming the unfinished phase."""
+    timeout = Duration(timeout_s)
+    if journey.phase is None:
+        return Fault(Reason.TIMEOUT, f"did not answer within {timeout}")
+    unfinished = f"{_UNFINISHED[journey.phase]} ({journey.phase} unfinished)"
+    return Fault(Reason.TIMEOUT, f"did not answer within {timeout}: {unfinished}")
+
+
+async def look(target: Target, timeout_s: float, act: Callable[[Journey], Awaitable[Finding]]) -> Finding:
+    """Let `act` look within `timeout_s`; whatever ends it early becomes its Finding."""
+    journey = Journey(deadline_s=time.monotonic() + timeout_s)
+    try:
+        try:
+            return await act(journey)
+        except DeadlinePassed:
+            raise timed_out(journey, timeout_s) from None
+        except OSError as error:
+            raise fault_of(error, journey.phase or Phase.TRANSFER) from error
+    except Fault as fault:
+        return broken(target, journey, fault)
+    except NoSocketLeft as error:
+        return no_socket_left(target, error)
+
+
+def broken(target: Target, journey: Journey, fault: Fault, measures: tuple[Measure, ...] = ()) -> Finding:
+    """The finding of a look that ended in `fault`."""
+    return Finding(
+        state=State.DOWN,
+        reason=fault.reason,
+        message=f"{target.address} {fault.message}",
+        hard=fault.hard,
+        phases=journey.phases(),
+        measures=measures,
+        evidence=journey.facts(),
+    )
+
+
+def spell(duration_s: float) -> str:
+    """A measured time, short: `0.4 ms`, `12 ms`, `2.31 s`."""
+    if duration_s < 0.01:
+        return f"{duration_s * 1000:.2g} ms"
+    if duration_s < 1:
+        return f"{duration_s * 1000:.0f} ms"
+    return f"{duration_s:.3g} s"
