@@ -22,6 +22,8 @@ MODULES: Final[dict[str, str]] = {
     "http": "checks.http",
     "tls": "checks.tls",
     "tcp": "checks.tcp",
+    "dns": "checks.dns",
+    "exec": "checks.exec",
     "postgres": "checks.postgres.kind",
     "nats": "checks.nats.kind",
     "host": "checks.host.check",
