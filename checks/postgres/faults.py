@@ -69,8 +69,8 @@ _BY_SQLSTATE: Final[dict[str, tuple[State, Reason, str]]] = {
 }
 
 
-def from_server_error(error: ServerError, place: Place) -> Finding:
-    """The finding for an ErrorResponse during log-in or a query."""
+def from_server_error(error: ServerError, place: Place, *, offers_tls: bool = False) -> Finding:
+    """The finding for an ErrorResponse during log-in or a query; `offers_tls`: and it was not used."""
     if error.sqlstate == "57P03":
         return _not_accepting(error, place)
     if error.sqlstate in ("57P01", "57P02"):
@@ -86,7 +86,7 @@ def from_server_error(error: ServerError, place: Place) -> Finding:
             f"{place.shown} is alive; role {place.user} is at its own CONNECTION LIMIT: find the other agent"
         )
         return _finding(_UNKNOWN, Reason.PG_MONITOR_LIMIT, words, error)
-    if error.sqlstate == "28000" and _wants_tls(error):
+    if error.sqlstate == "28000" and offers_tls and _wants_tls(error):
         words = f"{place.shown} is alive and demands TLS: set sslmode=require or stricter"
         return _finding(_UNKNOWN, Reason.PG_TLS_REQUIRED, words, error)
     known = _BY_SQLSTATE.get(error.sqlstate)
@@ -101,7 +101,8 @@ def from_server_error(error: ServerError, place: Place) -> Finding:
 def from_knock(knock: Knock, place: Place, *, answer_within_s: float) -> Finding | None:
     """The finding for a knock that failed; None when the server answered as it should."""
     if knock.server_error is not None:
-        return from_server_error(knock.server_error, place)
+        unused = knock.offers_tls and not knock.speaks_tls
+        return from_server_error(knock.server_error, place, offers_tls=unused)
     if knock.failure is not None:
         return from_os_error(knock.failure, place)
     if knock.timed_out:
@@ -190,7 +191,7 @@ def _not_accepting(error: ServerError, place: Place) -> Finding:
 
 
 def _wants_tls(error: ServerError) -> bool:
-    # hba rejections end in the transport that was tried; the words are stable across versions 13 to 18.
+    # Every hba rejection ends in the transport that was tried: a hint only where another one was on offer.
     return error.message.rstrip().endswith(("no encryption", "SSL off"))
 
 

@@ -36,12 +36,13 @@ class Knock:
     """What a fresh connection met.
 
     `address` is the IP or socket path that answered last. `speaks_tls` is None until the server said.
-    `stray` holds the bytes of a server that speaks something else.
+    `offers_tls`: what the server said of TLS, whether we wanted it or not. `stray` holds the bytes of a server that speaks something else.
     """
 
     stage: Stage
     address: str = ""
     speaks_tls: bool | None = None
+    offers_tls: bool = False
     phases: tuple[PhaseTime, ...] = ()
     timed_out: bool = False
     closed: bool = False
@@ -88,6 +89,7 @@ class _Run:
         self.stage = Stage.RESOLVE
         self.address = ""
         self.speaks_tls: bool | None = None
+        self.offers_tls = False
         self.phases: list[PhaseTime] = []
         self.sock: socket.socket | None = None
         self.loop = asyncio.get_running_loop()
@@ -97,6 +99,7 @@ class _Run:
             stage=self.stage,
             address=self.address,
             speaks_tls=self.speaks_tls,
+            offers_tls=self.offers_tls,
             phases=tuple(self.phases),
             **how,  # type: ignore[arg-type]  # field names of Knock, written only in this file.
         )
@@ -159,11 +162,12 @@ class _Run:
             raise _Ended(server_error=ServerError(sqlstate=wire.INSUFFICIENT_RESOURCES))
         if answer not in (b"S", b"N"):
             raise _Ended(stray=answer)
-        if answer == b"S" and self.place.tls == "disable":
+        self.offers_tls = answer == b"S"
+        if self.offers_tls and self.place.tls == "disable":
             # After an `S` only TLS may follow, so a plaintext start-up needs a connection of its own.
             await self._connect((self.address,))
             return False
-        return answer == b"S"
+        return self.offers_tls
 
     async def _start_up(self) -> None:
         await self._send(

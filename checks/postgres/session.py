@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 _CANCEL_WITHIN_S: Final = 1.0
+# Not the empty statement, over whose answer the driver stumbles.
+_ALIVE: Final = "SELECT 1"
 _OPENED: Final = "SELECT current_setting('transaction_read_only')"
 # Set after the look at the fresh session's own mode, which a role setting would mask.
 _READ_ONLY: Final = "SET default_transaction_read_only = on"
@@ -114,12 +116,12 @@ class Session:
             return None if value is None else str(value)
 
     async def answers(self, *, within_s: float) -> bool:
-        """A heartbeat: whether the session answers in time. Does not close it, a frozen server may thaw."""
+        """A heartbeat: whether the session answers in time; it is dropped when it does not."""
         connection = self._connection
         if connection is None:
             return False
         async with self._turn:
-            asked = asyncio.ensure_future(connection.execute(""))
+            asked = asyncio.ensure_future(connection.execute(_ALIVE))
             done, _ = await asyncio.wait({asked}, timeout=within_s)
             if not done:
                 self.silent = True
@@ -165,7 +167,7 @@ class Session:
         # The driver has sent the cancel request and makes the next statement wait for its effect.
         try:
             async with asyncio.timeout(_CANCEL_WITHIN_S):
-                await connection.execute("")
+                await connection.execute(_ALIVE)
         except Exception:
             return False
         return True

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 from checks.catalog import ProbeKit, kind
 from checks.check import Check, Sentinel
@@ -51,7 +52,7 @@ class Look:
         self.target = Target(key=key, kind=Kind.DATABASE, address=self.kind)
         self.check = kind(self.kind).build(self.target, self.options, self.kit)
 
-    async def __aenter__(self) -> Look:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,6 +17,7 @@ from checks.postgres.options import PostgresOptions
 from checks.postgres.thresholds import Thresholds
 from checks.reason import Reason
 from checks.secret import Secret
+from checks.units import Duration
 from tests.faults.deep.looking import Look, look_once
 from tests.waiting import until
 
@@ -229,6 +230,16 @@ async def test_the_sentinel_opens_no_connection_of_its_own(pg: LocalPostgres) ->
         await one.look(3)
         held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gaia-agent'"
         assert pg.run_sql(held) == "1"
+
+
+async def test_a_healthy_held_session_raises_no_suspicion(pg: LocalPostgres) -> None:
+    beats = PostgresOptions(url=Secret(pg.url), heartbeat=Duration(0.02))
+    async with Look("postgres", beats) as one, one.watched() as suspicions:
+        await one.look()
+        calls = "SELECT sum(calls) FROM pg_stat_statements WHERE query = 'SELECT $1'"
+        before = int(pg.run_sql(calls) or 0)
+        await until(lambda: int(pg.run_sql(calls) or 0) > before + 5)
+        assert suspicions.words == []
 
 
 async def test_nothing_is_held_where_the_server_may_sleep(pg: LocalPostgres) -> None:
