@@ -36,7 +36,8 @@ class Knock:
     """What a fresh connection met.
 
     `address` is the IP or socket path that answered last. `speaks_tls` is None until the server said.
-    `offers_tls`: what the server said of TLS, whether we wanted it or not. `stray` holds the bytes of a server that speaks something else.
+    `offers_tls`: what the server said of TLS, whether we wanted it or not.
+    `stray` holds the bytes of a server that speaks something else.
     """
 
     stage: Stage
