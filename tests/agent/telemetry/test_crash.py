@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from agent.telemetry.options import DestinationOptions, IntakeOptions
+from agent.telemetry.signals import Signal
+from checks.units import Size
+from tests.agent.telemetry.backend import backend
+from tests.agent.telemetry.otlp import post, running, traces
+from tests.waiting import until
+
+ROUNDS = 20
+WRITERS = 8
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def span_ids(body: bytes) -> list[bytes]:
+    return [
+        span.span_id
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+class Writer:
+    """Sends batch after batch, the same one again until it is acknowledged, as the SDKs do."""
+
+    def __init__(self, number: int, port: int) -> None:
+        self.service = f"service-{number % 3}"
+        self._port = port
+        self.acked: list[bytes] = []
+        self.errors = 0
+        self.retries = 0
+        self.stop = False
+
+    async def run(self) -> None:
+        count = 0
+        while not self.stop:
+            count += 1
+            status = 500 if count % 7 == 0 else 200
+            body = traces(1 + count % 5, service=self.service, status=status)
+            while not await self._sent(body):
+                self.retries += 1
+                await asyncio.sleep(0.02)
+            self.acked += span_ids(body)
+            self.errors += (1 + count % 5) if status == 500 else 0
+
+    async def _sent(self, body: bytes) -> bool:
+        with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            async with asyncio.timeout(10):
+                response = await post(
+                    self._port, "/v1/traces", gzip.compress(body), headers={"Content-Encoding": "gzip"}
+                )
+            return response.status == 200
+        return False
+
+
+async def test_twenty_kills_under_eight_writers_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+    port = free_port()
+    writers = [Writer(number, port) for number in range(WRITERS)]
+    async with backend() as tempo:
+        sending = [asyncio.create_task(writer.run()) for writer in writers]
+        for round_ in range(ROUNDS):
+            before = sum(len(writer.acked) for writer in writers)
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.agent.telemetry.child_intake",
+                str(tmp_path),
+                str(port),
+                tempo.url,
+            )
+            enough = before + 40 + 13 * round_
+            await until(lambda: sum(len(writer.acked) for writer in writers) > enough, within_s=20)  # noqa: B023
+            child.send_signal(signal.SIGKILL)
+            await child.wait()
+        for writer in writers:
+            writer.stop = True
+        destinations = {"tempo": DestinationOptions(url=tempo.url)}
+        options = IntakeOptions(listen=f"127.0.0.1:{port}", keep_free=Size(0), destinations=destinations)
+        async with running(tmp_path, options) as intake:
+            await asyncio.gather(*sending)
+            acked = Counter(span for writer in writers for span in writer.acked)
+            await until(lambda: intake.forwarders, within_s=10)
+
+            def arrived() -> set[bytes]:
+                return {span for body in tempo.bodies("/v1/traces") for span in span_ids(body)}
+
+            await until(lambda: arrived() >= acked.keys(), within_s=20)
+            _, counting = intake._parts()
+            counts = {
+                service: counting.requests.routes(service, envs=frozenset())["/login"]
+                for service in ("service-0", "service-1", "service-2")
+            }
+            account = await intake.forwarders["tempo"].account(Signal.TRACES)
+    # The oracle: what the writers know was acknowledged, each batch once.
+    expected = {
+        service: (
+            sum(len(writer.acked) for writer in writers if writer.service == service),
+            sum(writer.errors for writer in writers if writer.service == service),
+        )
+        for service in counts
+    }
+    assert {service: (row.total, row.errors) for service, row in counts.items()} == expected
+    assert arrived() == acked.keys()
+    assert account.missing == 0
+    assert account.received == acked.total()
+    assert sum(writer.retries for writer in writers) > 0
+
+
+async def test_every_answer_comes_after_its_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = 0
+    real = os.fdatasync
+
+    def counted(descriptor: int) -> None:
+        nonlocal synced
+        real(descriptor)
+        if Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".seg":
+            synced = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fdatasync", counted)
+    async with running(tmp_path) as intake:
+        for _ in range(20):
+            before = synced
+            assert (await post(intake.port, "/v1/traces", traces(1))).status == 200
+            assert synced > before
