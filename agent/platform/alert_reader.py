@@ -10,10 +10,12 @@ from agent.platform.convert import Reader
 from agent.platform.effective import own_view
 from agent.platform.model import Environment
 from agent.platform.problem import Problems
+from agent.platform.rule_checks import MIN_INTERVALS
 from agent.platform.tree import Mapping, Node, Scalar, Sequence, is_null, without
 from alerts.receiver import Receiver
 from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES, Rule, in_force
 from alerts.section import AlertsSection
+from checks.units import Duration
 
 _POLICIES: Any = dict[str, tuple[str, ...]]
 
@@ -55,7 +57,8 @@ class AlertReader:
         return in_force(section.rules, known) if known or not policy else {}
 
     def _rules(self, alerts: Mapping) -> dict[str, Rule]:
-        rules = dict(DEFAULT_RULES)
+        least = Duration(MIN_INTERVALS * self._environment.check_interval)
+        rules = {name: _widened(rule, least) for name, rule in DEFAULT_RULES.items()}
         written = alerts.get("rules")
         if written is None or is_null(written):
             return rules
@@ -87,6 +90,16 @@ class AlertReader:
 
     def _not_a_table(self, node: Node, key: str) -> None:
         self._problems.add(node.at, f'"{key.rpartition(".")[2]}" must be a table of keys', key=key)
+
+
+def _widened(rule: Rule, least: Duration) -> Rule:
+    """A built-in rule with no window shorter than `least`, so that it can fire at any interval."""
+    short = {
+        field: least
+        for field in ("over", "and_over")
+        if isinstance(window := getattr(rule, field, None), Duration) and window < least
+    }
+    return msgspec.structs.replace(rule, **short) if short else rule
 
 
 def _serves(node: Node, environment: str) -> bool:

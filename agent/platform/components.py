@@ -21,10 +21,10 @@ from agent.platform.model import (
     through_fly_proxy,
 )
 from agent.platform.problem import Problems, nearest
-from agent.platform.tree import Mapping, Node, Scalar, is_null, only, without
+from agent.platform.tree import Mapping, Node, Scalar, Sequence, is_null, only, without
 from checks.catalog import kind as check_kind
 from checks.catalog import names as check_names
-from checks.http.options import HttpOptions
+from checks.http.options import HttpOptions, check_url
 from checks.units import Duration
 
 C = TypeVar("C", Database, Broker, Host)
@@ -64,6 +64,8 @@ class ComponentReader:
             also=("checks", "http", "environments"),
         )
         http = node.get("http") or Mapping(node.at, {})
+        if not self._reachable(node, key):
+            return None
         if service is None:
             # Only to hear of its mistakes.
             self._http(http, key, url="http://localhost/", defaults={})
@@ -112,9 +114,51 @@ class ComponentReader:
             # A stand-in for what could not be read, so that the other mistakes are still told.
             defaults={known: getattr(table, known, None) for known in (*shared, "url") if known in theirs},
         )
-        if table is None or options is None:
+        if table is None or options is None or not self._address(options, node, key):
             return None
         return msgspec.structs.replace(table, options=options)
+
+    def _address(self, options: msgspec.Struct, node: Mapping, key: str) -> bool:
+        """Whether the address is one of its kind; the options take it apart only when they are used."""
+        url = node.get("url")
+        parse = getattr(options, "place", None) or getattr(options, "places", None)
+        if parse is None or (isinstance(url, Scalar) and self._reader.is_unset(url)):
+            return True
+        try:
+            parse()
+        except ValueError as error:
+            at = url or node
+            # The error may carry the address, and that a password, when it came from a variable.
+            shown = str(error) if not (isinstance(url, Scalar) and "${" in url.text) else ""
+            self._problems.add(
+                at.at,
+                shown or f"the value of {getattr(url, 'text', 'url')} is no address of this kind",
+                key=f"{key}.url",
+                width=at.width if isinstance(at, Scalar) else 1,
+            )
+            return False
+        return True
+
+    def _reachable(self, node: Mapping, key: str) -> bool:
+        """Whether every address of a service can be probed, each mistake told at its own place."""
+        sound = True
+        instances = node.get("instances")
+        places = [(field, node.get(field)) for field in ("url", "internal_url")]
+        if isinstance(instances, Sequence):
+            places += [("instances", item) for item in instances.items]
+        for field, place in places:
+            if not isinstance(place, Scalar) or is_null(place):
+                continue
+            text = self._reader.peek(place)
+            if text is None:
+                continue
+            try:
+                check_url(text)
+            except ValueError as error:
+                sound = False
+                shown = f"the value of {place.text} is no URL to probe" if "${" in place.text else str(error)
+                self._problems.add(place.at, shown, key=f"{key}.{field}", width=place.width)
+        return sound
 
     def _http(
         self, node: Node, key: str, *, url: str, defaults: MappingType[str, object]
@@ -181,11 +225,12 @@ class ComponentReader:
         try:
             return check_kind(name).options
         except KeyError:
+            near, kinds = nearest(name, check_names()), ", ".join(check_names())
             self._problems.add(
                 node.at,
-                f'there is no kind of check called "{name}"; there are: {", ".join(check_names())}',
+                f'there is no kind of check called "{name}"' + ("" if near else f"; there are: {kinds}"),
                 key=key,
-                nearest=nearest(name, check_names()),
+                nearest=near,
                 width=len(name),
             )
             return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -87,7 +88,7 @@ class Reader:
                 return msgspec.convert({**defaults, **plain, **fixed}, wanted, dec_hook=hook)
             except (msgspec.ValidationError, _NotPlainError):
                 pass
-        told = msgspec.inspect.type_info(wanted)
+        told = _told(wanted)
         assert isinstance(told, msgspec.inspect.StructType)
         found = self._struct(node, told, key=key, fixed=fixed, defaults=defaults, also=tuple(also))
         return found if isinstance(found, wanted) else None
@@ -99,8 +100,17 @@ class Reader:
 
     def value(self, node: Node, wanted: Any, *, key: str) -> Any:
         """A value of any type msgspec knows, or None with its problems noted."""
-        found = self._value(node, msgspec.inspect.type_info(wanted), key)
+        found = self._value(node, _told(wanted), key)
         return None if found is MISSING else found
+
+    def peek(self, node: Scalar) -> str | None:
+        """The text after expansion, or None when a variable is unset; nothing is noted."""
+        expanded = expand(node.text, alias=self._alias, environ=self._environ)
+        return None if expanded.unset or expanded.broken else expanded.text
+
+    def is_unset(self, node: Scalar) -> bool:
+        """Whether a variable in it has no value."""
+        return bool(expand(node.text, alias=self._alias, environ=self._environ).unset)
 
     def _plain(self, node: Node) -> Any:
         if isinstance(node, Scalar):
@@ -222,11 +232,13 @@ class Reader:
             return MISSING
         written = entry.value.text if isinstance(entry.value, Scalar) else ""
         if written not in tags:
+            near = nearest(written, tags)
+            hint = "" if near else f"; valid: {describe.listed(tags)}"
             self._problem(
                 entry.value,
-                f"{describe.written(entry.value)} is no {field}; valid: {describe.listed(tags)}",
+                f"{describe.written(entry.value)} is no {field}{hint}",
                 f"{key}.{field}",
-                near=nearest(written, tags),
+                near=near,
             )
             return MISSING
         return self._struct(node, tags[written], key=key)
@@ -332,6 +344,12 @@ class Reader:
 
 class _NotPlainError(Exception):
     """The quick way does not do for this table."""
+
+
+@cache
+def _told(wanted: Any) -> msgspec.inspect.Type:
+    """The library's description of a type, which takes milliseconds to make."""
+    return msgspec.inspect.type_info(wanted)
 
 
 def _resolve(node: Scalar, text: str | None = None) -> object:

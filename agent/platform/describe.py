@@ -19,6 +19,11 @@ _CUSTOM: Final[dict[type, str]] = {
     Ratio: "a ratio such as 5%",
     Secret: 'a text, usually "${VARIABLE}"',
 }
+# Words of Fly.io's, the strategy's and other tools' for what is called otherwise here.
+_SYNONYMS: Final = {
+    "dedicated": "performance", "true": "stop", "false": "off", "warn": "WARNING", "replica": "standby",
+    "master": "primary", "cluster": "clustered",
+}  # fmt: skip
 _BOOLEAN_WORDS: Final = {
     "yes": "true",
     "on": "true",
@@ -98,13 +103,18 @@ def near(text: str, kind: inspect.Type) -> str:
     """The valid word that was probably meant."""
     match kind:
         case inspect.LiteralType():
-            return nearest(text, [str(value) for value in kind.values])
+            return _word(text, [str(value) for value in kind.values])
         case inspect.EnumType():
-            return nearest(text, [str(member.value) for member in kind.cls])
+            return _word(text, [str(member.value) for member in kind.cls])
         case inspect.BoolType():
             return _BOOLEAN_WORDS.get(text.lower(), "")
         case _:
             return ""
+
+
+def _word(text: str, valid: list[str]) -> str:
+    synonym = _SYNONYMS.get(text.lower(), "")
+    return synonym if synonym in valid else nearest(text, valid)
 
 
 def leaf(value: object, kind: inspect.Type, hook: Callable[[type[Any], object], Any], *, lax: bool) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.platform.tree import Mapping, Node, is_null, overlay, without
+from agent.platform.tree import Mapping, Node, overlay, without
 
 
 def own_view(node: Node, environment: str) -> Node:
@@ -19,9 +19,6 @@ def own_view(node: Node, environment: str) -> Node:
         view = without(view, "environments")
         if isinstance(own, Mapping):
             view = overlay(view, own)
-        elif own is not None and not is_null(own):
-            # Kept, so that its conversion says what is wrong with it.
-            view = Mapping(view.at, {**view.entries, environment: overrides.entries[environment]})
     resources = node.entries.get("resources")
     if resources is not None and "resources" not in view.entries:
         size = resources.value.entries.get(environment) if isinstance(resources.value, Mapping) else resources

@@ -27,6 +27,10 @@ class Places:
                 position, width = entry.at, len(key)
         return position, width
 
+    def written(self, *path: str) -> bool:
+        """Whether anything stands under `path`."""
+        return find(self._root, *path) is not None
+
     def note(
         self,
         problems: Problems,
@@ -39,6 +43,20 @@ class Places:
         """Note a problem with the value under `path`."""
         position, width = self.at(*path)
         problems.add(position, message, key=".".join(path), nearest=nearest, severity=severity, width=width)
+
+    def note_key(
+        self,
+        problems: Problems,
+        path: tuple[str, ...],
+        message: str,
+        *,
+        severity: Severity = Severity.ERROR,
+    ) -> None:
+        """Note a problem with the last key of `path` itself."""
+        table = find(self._root, *path[:-1])
+        entry = table.entries.get(path[-1]) if isinstance(table, Mapping) else None
+        position = entry.at if entry is not None else self._root.at
+        problems.add(position, message, key=".".join(path), severity=severity, width=len(path[-1]))
 
     def own(
         self,

@@ -110,4 +110,8 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
     candidates = {candidate.lower(): candidate for candidate in valid}
     found = get_close_matches(word.lower(), candidates, n=1, cutoff=0.6)
-    return candidates[found[0]] if found else ""
+    if found:
+        return candidates[found[0]]
+    # Short forms such as prod and dev are too short for the distance above.
+    longer = [candidate for low, candidate in candidates.items() if word and low.startswith(word.lower())]
+    return longer[0] if len(longer) == 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from collections.abc import Mapping as MappingType
 from typing import Final
@@ -9,11 +10,16 @@ from typing import Final
 from agent.platform.place import Places
 from agent.platform.problem import Problems, Severity, nearest
 from agent.platform.scope import Scope
-from agent.platform.tree import Mapping, Scalar, Sequence, find
+from agent.platform.tree import Mapping, Scalar, Sequence, find, is_null
 from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES
 from alerts.rule import Severity as RuleSeverity
 
 _COMPONENTS: Final = ("services", "databases", "brokers", "hosts")
+_NAMED: Final = ("environments", *_COMPONENTS, "variables")
+# So many names are shown beside the one that was probably meant.
+_FEW: Final = 6
+# Names become labels, paths of the API and parts of target keys.
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 
 
 def check_references(
@@ -34,6 +40,8 @@ class _References:
         self._components = {name for section in _COMPONENTS for name in self._names(section)}
 
     def check(self) -> None:
+        for path in (*((section,) for section in _NAMED), ("alerts", "rules"), ("alerts", "receivers")):
+            self._legal_names(path)
         self._component_names()
         for section in (*_COMPONENTS, "variables"):
             for name in self._names(section):
@@ -47,6 +55,22 @@ class _References:
         self._cycles()
         self._alerts()
         self._environment_table()
+
+    def _legal_names(self, path: tuple[str, ...]) -> None:
+        for name in self._names(*path):
+            if not _NAME.fullmatch(name):
+                self._places.note_key(
+                    self._problems,
+                    (*path, name),
+                    f'"{name}" is not a name: use up to 63 letters, digits, - and _',
+                )
+            for check in self._names(*path, name, "checks"):
+                if not _NAME.fullmatch(check):
+                    self._places.note_key(
+                        self._problems,
+                        (*path, name, "checks", check),
+                        f'"{check}" is not a name: use up to 63 letters, digits, - and _',
+                    )
 
     def _component_names(self) -> None:
         first: dict[str, str] = {}
@@ -65,9 +89,13 @@ class _References:
         for field in ("environments", "resources"):
             table = find(self._root, *path, field)
             if isinstance(table, Mapping):
-                for name in table.entries:
+                for name, entry in table.entries.items():
                     if name not in self._scopes:
                         self._unknown((*path, field), "environment", name, self._scopes)
+                    elif not isinstance(entry.value, Mapping) and not is_null(entry.value):
+                        self._places.note(
+                            self._problems, (*path, field, name), f'"{name}" must be a table of keys'
+                        )
 
     def _service(self, name: str) -> None:
         path = ("services", name)
@@ -89,12 +117,22 @@ class _References:
     def _alerts(self) -> None:
         rules = {*DEFAULT_RULES, *self._names("alerts", "rules")}
         receivers = self._names("alerts", "receivers")
-        for policy in self._names("alerts", "policies"):
+        policies = self._names("alerts", "policies")
+        for policy in policies:
             self._list(("alerts", "policies", policy), "rule", rules)
         for rule in self._names("alerts", "rules"):
             for owner in self._variants(("alerts", "rules", rule)):
                 self._list((*owner, "receivers"), "receiver", receivers)
                 self._list((*owner, "targets"), "component", self._components, patterns=True)
+            if rule not in DEFAULT_RULES and not any(
+                rule in self._names_in("alerts", "policies", it) for it in policies
+            ):
+                self._places.note_key(
+                    self._problems,
+                    ("alerts", "rules", rule),
+                    f'rule "{rule}" is in no policy: it calls nobody',
+                    severity=Severity.WARNING,
+                )
         for receiver in receivers:
             self._list(("alerts", "receivers", receiver, "environments"), "environment", self._scopes)
             failover = find(self._root, "alerts", "receivers", receiver, "failover")
@@ -131,7 +169,8 @@ class _References:
                 for rule in scope.alerts.policies.get(policy, ())
                 if rule in scope.rules
             )
-            if calls and not scope.receivers and find(self._root, "alerts") is not None:
+            written = find(self._root, "alerts") is not None
+            if calls and written and not scope.receivers and not self._problems.errors():
                 self._places.note(
                     self._problems,
                     ("environments", name, "alerts")
@@ -143,7 +182,12 @@ class _References:
 
     def _cycles(self) -> None:
         for scope in self._scopes.values():
-            cycle = find_cycle(scope.dependencies)
+            # What depends on itself has been told already.
+            edges = {
+                name: tuple(needed for needed in needs if needed != name)
+                for name, needs in scope.dependencies.items()
+            }
+            cycle = find_cycle(edges)
             if cycle:
                 position, width = self._places.item(("services", cycle[0], "depends_on"), cycle[1])
                 self._problems.add(
@@ -162,6 +206,11 @@ class _References:
     def _names(self, *path: str) -> tuple[str, ...]:
         table = find(self._root, *path)
         return tuple(table.entries) if isinstance(table, Mapping) else ()
+
+    def _names_in(self, *path: str) -> tuple[str, ...]:
+        table = find(self._root, *path)
+        items = table.items if isinstance(table, Sequence) else ()
+        return tuple(item.text for item in items if isinstance(item, Scalar))
 
     def _list(
         self,
@@ -233,5 +282,7 @@ def find_cycle(edges: MappingType[str, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _undefined(what: str, name: str, valid: Collection[str]) -> str:
-    defined = ", ".join(sorted(valid)) if valid else "none"
-    return f'{what} "{name}" is not defined; defined: {defined}'
+    said = f'{what} "{name}" is not defined'
+    if len(valid) > _FEW and nearest(name, valid):
+        return said
+    return f"{said}; defined: {', '.join(sorted(valid)) if valid else 'none'}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping as MappingType
+from functools import cache
 from typing import Final
 
 from agent.platform.place import Places
-from agent.platform.problem import Problems
+from agent.platform.problem import Problems, nearest
 from agent.platform.scope import Scope
-from alerts.rule import BurnRateRule, Rule, SlowRequestRatioRule
+from alerts.rule import BurnRateRule, MeasureRule, Rule, SlowRequestRatioRule
+from checks.catalog import kind as check_kind
+from checks.catalog import names as check_names
+from checks.reason import Reason
 from checks.units import Duration
 
 # Fewer looks in a window than this and a rate is a guess: with one, it never fires at all.
@@ -27,6 +31,7 @@ def check_rules(scopes: MappingType[str, Scope], places: Places, problems: Probl
         for name, rule in scope.alerts.rules.items():
             _edge(name, rule, scope, places, problems)
             _counts(name, rule, scope, places, problems)
+            _seen(name, rule, places, problems)
 
 
 def _windows(name: str, rule: Rule, scope: Scope, places: Places, problems: Problems) -> None:
@@ -72,6 +77,37 @@ def _edge(name: str, rule: Rule, scope: Scope, places: Places, problems: Problem
             ("alerts", "rules", name, "slower_than"),
             f"{rule.slower_than} is the histogram's last edge: add a higher one to latency_edges",
         )
+
+
+def _seen(name: str, rule: Rule, places: Places, problems: Problems) -> None:
+    """A rule over something that no check ever reports is a rule that never fires."""
+    path = ("alerts", "rules", name)
+    for reason in getattr(rule, "reasons", ()):
+        known = [str(it) for it in Reason]
+        group = reason.removesuffix("*")
+        if reason not in known and not (group.endswith(".") and any(it.startswith(group) for it in known)):
+            position, width = places.item((*path, "reasons"), reason)
+            problems.add(
+                position,
+                f'there is no reason "{reason}"',
+                key=".".join((*path, "reasons")),
+                nearest=nearest(reason, known),
+                width=width,
+            )
+    if isinstance(rule, MeasureRule) and places.written(*path):
+        measures = _measures()
+        if rule.measure not in measures:
+            places.note(
+                problems,
+                (*path, "measure"),
+                f'no check measures "{rule.measure}"',
+                nearest=nearest(rule.measure, measures),
+            )
+
+
+@cache
+def _measures() -> frozenset[str]:
+    return frozenset(measure.name for name in check_names() for measure in check_kind(name).measures)
 
 
 def _counts(name: str, rule: Rule, scope: Scope, places: Places, problems: Problems) -> None:

@@ -53,9 +53,9 @@ def schema() -> Json:
         "brokers": _named(writer.component(Broker)),
         "hosts": _named(_or_null(writer.component(Host))),
         "alerts": writer.alerts(),
-        "variables": _named(_or_null(writer.overridable(writer.table(Variable)))),
-        "security": writer.overridable(writer.table(Security)),
-        "agent": writer.overridable(writer.table(Agent)),
+        "variables": _named(_or_null(writer.overridable(writer.table(Variable), "variable"))),
+        "security": writer.overridable(writer.table(Security), "security"),
+        "agent": writer.overridable(writer.table(Agent), "agent"),
         "latency_edges": writer.type_of(tuple[Duration, ...]),
         "probe_targets": writer.type_of(tuple[str, ...]),
         "probe_modules": {"type": "object"},
@@ -77,7 +77,7 @@ class _Writer:
     """Collects every table once under `$defs`."""
 
     def __init__(self) -> None:
-        self.definitions: Json = {}
+        self.definitions: Json = {"variable_mark": _VARIABLE}
 
     def type_of(self, wanted: Any) -> Json:
         return self._type(inspect.type_info(wanted))
@@ -98,7 +98,7 @@ class _Writer:
             "checks": self._checks(),
         }
         table["required"] = []
-        return self.overridable(table)
+        return self.overridable(table, "service")
 
     def component(self, wanted: type[Database | Broker | Host]) -> Json:
         """A component's own keys and those of every kind of check it may be."""
@@ -112,25 +112,34 @@ class _Writer:
             "checks": self._checks(),
         }
         table["required"] = []
-        return self.overridable(table)
+        return self.overridable(table, wanted.__name__.lower())
 
     def alerts(self) -> Json:
         table = self.table(AlertsSection)
-        rules = [self.overridable(self._struct(option)) for option in _options(inspect.type_info(Rule))]
+        rules = [
+            self.overridable(self._struct(option), f"rule.{option.tag}")
+            for option in _options(inspect.type_info(Rule))
+        ]
         table["properties"] |= {
             "rules": _named({"anyOf": rules}),
             "receivers": _named(self.table(Receiver)),
         }
         return table
 
-    def overridable(self, table: Json) -> Json:
-        """`table` whose keys may also be written per environment."""
-        own = {key: value for key, value in table["properties"].items() if key != "environments"}
-        partial: Json = {"type": "object", "properties": own, "additionalProperties": False}
-        return {
-            **table,
-            "properties": {**table["properties"], "environments": _named(_or_null(partial))},
+    def overridable(self, table: Json, name: str) -> Json:
+        """`table`, kept as `name`, whose keys may also be written per environment."""
+        place = f"#/$defs/{name}/properties/"
+        keys = [key for key in table["properties"] if key != "environments"]
+        own: Json = {
+            "type": "object",
+            "properties": {key: {"$ref": place + key} for key in keys},
+            "additionalProperties": False,
         }
+        self.definitions[name] = {
+            **table,
+            "properties": {**table["properties"], "environments": _named(_or_null(own))},
+        }
+        return {"$ref": f"#/$defs/{name}"}
 
     def _timing(self) -> Json:
         duration = self.type_of(Duration)
@@ -191,23 +200,36 @@ class _Writer:
             case inspect.CustomType() if kind.cls is Secret:
                 return {"type": "string", "description": told(kind)}
             case inspect.CustomType():
-                text = {"type": "string", "pattern": _PATTERNS[kind.cls], "description": told(kind)}
-                return {"anyOf": [text, _VARIABLE]}
+                return self._quantity(kind)
             case inspect.LiteralType():
-                return {"anyOf": [{"enum": list(kind.values)}, _VARIABLE]}
+                return {"anyOf": [{"enum": list(kind.values)}, {"$ref": "#/$defs/variable_mark"}]}
             case inspect.EnumType():
-                return {"anyOf": [{"enum": [member.value for member in kind.cls]}, _VARIABLE]}
+                return {
+                    "anyOf": [
+                        {"enum": [member.value for member in kind.cls]},
+                        {"$ref": "#/$defs/variable_mark"},
+                    ]
+                }
             case inspect.BoolType():
-                return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
+                return {"anyOf": [{"type": "boolean"}, {"$ref": "#/$defs/variable_mark"}]}
             case inspect.IntType() | inspect.FloatType():
                 number: Json = {"type": "integer" if isinstance(kind, inspect.IntType) else "number"}
                 number |= {"minimum": kind.ge} if kind.ge is not None else {}
                 number |= {"maximum": kind.le} if kind.le is not None else {}
-                return {"anyOf": [number, _VARIABLE]}
+                return {"anyOf": [number, {"$ref": "#/$defs/variable_mark"}]}
             case inspect.StrType():
                 return {"type": "string", **({"minLength": kind.min_length} if kind.min_length else {})}
             case _:
                 return {}
+
+    def _quantity(self, kind: inspect.CustomType) -> Json:
+        name = kind.cls.__name__.lower()
+        text = {"type": "string", "pattern": _PATTERNS[kind.cls]}
+        self.definitions[name] = {
+            "description": told(kind),
+            "anyOf": [text, {"$ref": "#/$defs/variable_mark"}],
+        }
+        return {"$ref": f"#/$defs/{name}"}
 
     def _reference(self, struct: inspect.StructType) -> Json:
         name = f"{struct.cls.__module__}.{struct.cls.__name__}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as MappingType
 from typing import Final
 
@@ -14,7 +15,7 @@ from agent.platform.rule_checks import check_rules
 from agent.platform.scope import Scope
 from agent.platform.tree import Mapping
 
-_COMPONENTS: Final = ("services", "databases", "brokers")
+_LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]*):(\d{1,4}|[1-5]\d{4}|6[0-5]\d{3})")
 
 
 def check(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) -> None:
@@ -24,8 +25,21 @@ def check(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) ->
     check_rules(scopes, places, problems)
     _environments(scopes, places, problems)
     for scope in scopes.values():
+        _listens(scope, places, problems)
         for service in scope.services.values():
             _service(service, scope, places, problems)
+
+
+def _listens(scope: Scope, places: Places, problems: Problems) -> None:
+    for field in ("listen", "otlp_listen", "otlp_grpc_listen"):
+        address = getattr(scope.agent, field)
+        if address is not None and not _LISTEN.fullmatch(address):
+            places.own(
+                problems,
+                scope.environment_name,
+                ("agent", field),
+                f'"{address}" is not a place to listen: write host:port, such as 127.0.0.1:9877',
+            )
 
 
 def _environments(scopes: MappingType[str, Scope], places: Places, problems: Problems) -> None:
@@ -100,7 +114,7 @@ def _service(service: Service, scope: Scope, places: Places, problems: Problems)
         places.own(
             problems,
             environment,
-            (*key, "slower_than"),
+            (*key, "slower_than" if places.written(*key, "slower_than") else "timeout"),
             f"slower_than {service.slower_than} can never be seen in {environment}: "
             f"the probe gives up after {service.timeout}",
             severity=Severity.WARNING,
