@@ -11,6 +11,7 @@ import msgspec
 
 from agent.platform.convert import Reader
 from agent.platform.model import (
+    DEFAULT_KINDS,
     Broker,
     CheckSpec,
     Database,
@@ -90,13 +91,13 @@ class ComponentReader:
             return None
         timing = self._timing(node)
         checks = self._checks(node, key, timing)
-        own = {field.encode_name: field for field in msgspec.structs.fields(wanted)}
+        own = wanted.__struct_encode_fields__
         kind = node.get("kind")
-        kind_name = kind.text if isinstance(kind, Scalar) else str(own["kind"].default)
+        kind_name = kind.text if isinstance(kind, Scalar) else DEFAULT_KINDS[wanted.__name__]
         options_type = self._options_type(kind_name, kind or node, f"{key}.kind")
         if options_type is None:
             return None
-        theirs = [field.encode_name for field in msgspec.structs.fields(options_type)]
+        theirs = options_type.__struct_encode_fields__
         foreign: list[str] = [known for known in theirs if known not in own]
         table = self._reader.table(
             without(node, "checks", *foreign),
@@ -209,7 +210,7 @@ class ComponentReader:
             fixed={"name": name, "options": _NO_OPTIONS},
             defaults=timing,
         )
-        fields = [field.encode_name for field in msgspec.structs.fields(options_type)]
+        fields = options_type.__struct_encode_fields__
         options = self._reader.table(
             without(node, *_COMMON),
             options_type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
@@ -83,11 +84,9 @@ class Reader:
         """
         fixed, defaults = fixed or {}, defaults or {}
         if isinstance(node, Mapping) and fixed.keys().isdisjoint(node.entries):
-            try:
+            with contextlib.suppress(msgspec.ValidationError, _NotPlainError):
                 plain = self._plain(node)
                 return msgspec.convert({**defaults, **plain, **fixed}, wanted, dec_hook=hook)
-            except (msgspec.ValidationError, _NotPlainError):
-                pass
         told = _told(wanted)
         assert isinstance(told, msgspec.inspect.StructType)
         found = self._struct(node, told, key=key, fixed=fixed, defaults=defaults, also=tuple(also))
@@ -100,6 +99,8 @@ class Reader:
 
     def value(self, node: Node, wanted: Any, *, key: str) -> Any:
         """A value of any type msgspec knows, or None with its problems noted."""
+        with contextlib.suppress(msgspec.ValidationError, _NotPlainError):
+            return msgspec.convert(self._plain(node), wanted, dec_hook=hook)
         found = self._value(node, _told(wanted), key)
         return None if found is MISSING else found
 

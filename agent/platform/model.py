@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,6 +14,9 @@ from checks.units import Duration, Ratio, Size
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+# What looks at a component unless its `kind` says otherwise.
+DEFAULT_KINDS: Final = {"Database": "postgres", "Broker": "nats", "Host": "host"}
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,7 +199,7 @@ class Database(Table, frozen=True, kw_only=True):
     interval: Duration
     timeout: Duration
     url: Secret
-    kind: Text = "postgres"
+    kind: Text = DEFAULT_KINDS["Database"]
     app: str | None = None
     topology: Literal["single", "dedicated", "ha"] = "single"
     shared: bool = False
@@ -219,7 +222,7 @@ class Broker(Table, frozen=True, kw_only=True):
     interval: Duration
     timeout: Duration
     url: Secret
-    kind: Text = "nats"
+    kind: Text = DEFAULT_KINDS["Broker"]
     monitor_url: str | None = None
     app: str | None = None
     topology: Literal["shared", "dedicated", "clustered"] = "dedicated"
@@ -239,7 +242,7 @@ class Host(Table, frozen=True, kw_only=True):
     name: str
     interval: Duration
     timeout: Duration
-    kind: Text = "host"
+    kind: Text = DEFAULT_KINDS["Host"]
     checks: dict[str, CheckSpec] = {}
     options: msgspec.Struct
 

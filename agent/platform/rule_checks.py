@@ -83,15 +83,13 @@ def _seen(name: str, rule: Rule, places: Places, problems: Problems) -> None:
     """A rule over something that no check ever reports is a rule that never fires."""
     path = ("alerts", "rules", name)
     for reason in getattr(rule, "reasons", ()):
-        known = [str(it) for it in Reason]
-        group = reason.removesuffix("*")
-        if reason not in known and not (group.endswith(".") and any(it.startswith(group) for it in known)):
+        if reason not in _reasons():
             position, width = places.item((*path, "reasons"), reason)
             problems.add(
                 position,
                 f'there is no reason "{reason}"',
                 key=".".join((*path, "reasons")),
-                nearest=nearest(reason, known),
+                nearest=nearest(reason, _reasons()),
                 width=width,
             )
     if isinstance(rule, MeasureRule) and places.written(*path):
@@ -103,6 +101,13 @@ def _seen(name: str, rule: Rule, places: Places, problems: Problems) -> None:
                 f'no check measures "{rule.measure}"',
                 nearest=nearest(rule.measure, measures),
             )
+
+
+@cache
+def _reasons() -> frozenset[str]:
+    """Every reason, and every group of them such as `pg.*`."""
+    reasons = {str(reason) for reason in Reason}
+    return frozenset(reasons | {f"{reason.partition('.')[0]}.*" for reason in reasons if "." in reason})
 
 
 @cache

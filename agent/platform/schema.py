@@ -9,6 +9,7 @@ from msgspec import inspect
 
 from agent.platform.describe import told
 from agent.platform.model import (
+    DEFAULT_KINDS,
     Agent,
     Broker,
     CheckSpec,
@@ -103,8 +104,7 @@ class _Writer:
     def component(self, wanted: type[Database | Broker | Host]) -> Json:
         """A component's own keys and those of every kind of check it may be."""
         table = self.table(wanted, leave_out=("interval", "timeout"))
-        default = {field.name: field.default for field in msgspec.structs.fields(wanted)}["kind"]
-        theirs = self.table(check_kind(str(default)).options)
+        theirs = self.table(check_kind(DEFAULT_KINDS[wanted.__name__]).options)
         table["properties"] = {
             **theirs["properties"],
             **table["properties"],

@@ -34,7 +34,7 @@ def test_ten_lines_are_enough_and_everything_else_has_a_default(tmp_path: Path) 
     scope = platform.scope("production")
     web = scope.services["web"]
     assert platform.warnings == ()
-    assert (web.interval, web.timeout, web.slower_than) == (10, 5, 2)
+    assert (web.interval, web.timeout, web.slower_than) == (Duration(10), Duration(5), Duration(2))
     assert [(way.name, way.options) for way in web.vantages] == [
         ("public", HttpOptions(url="https://shop.example/healthz", timeout=Duration(5)))
     ]
@@ -82,7 +82,10 @@ alerts:
         )
         for scope in (staging, production)
     ]
-    assert ways == [(20, [("http://other", (204,))]), (10, [("http://web-production", (200,))])]
+    assert ways == [
+        (Duration(20), [("http://other", (204,))]),
+        (Duration(10), [("http://web-production", (200,))]),
+    ]
     main = production.databases["main"]
     assert (main.topology, main.standbys, main.backups) == ("ha", 2, Backups(every=Duration(6 * 3600)))
     assert [_postgres(scope, "main").heartbeat for scope in (staging, production)] == [
@@ -134,7 +137,7 @@ environments:
 """
     scope = loaded(tmp_path, text, environ={"EVERY": "20s", "MIN": "1"}).scope("e")
     assert scope.environment.machines is not None
-    assert (scope.environment.check_interval, scope.environment.machines.min) == (20, 1)
+    assert (scope.environment.check_interval, scope.environment.machines.min) == (Duration(20), 1)
 
 
 UNSET = """\
@@ -204,10 +207,15 @@ alerts:
 """
     scope = loaded(tmp_path, below, overlay=above).scope("production")
     web = scope.services["web"]
-    assert (web.url, web.internal_url, web.app, web.timeout) == ("http://127.0.0.1:1", None, "web", 3)
+    assert (web.url, web.internal_url, web.app, web.timeout) == (
+        "http://127.0.0.1:1",
+        None,
+        "web",
+        Duration(3),
+    )
     assert [way.options.method for way in web.vantages] == ["HEAD"]
     assert scope.databases["d"].standbys is None
-    assert _postgres(scope, "d").canary == 30
+    assert _postgres(scope, "d").canary == Duration(30)
     assert list(scope.receivers) == ["console"]
 
 
@@ -296,7 +304,12 @@ services:
       login: {kind: http, url: "http://s/login", interval: 1m, expect: {status: [401]}}
 """
     check = loaded(tmp_path, text).scope("e").services["s"].checks["login"]
-    assert (check.name, check.kind, check.interval, check.timeout) == ("login", "http", 60, 5)
+    assert (check.name, check.kind, check.interval, check.timeout) == (
+        "login",
+        "http",
+        Duration(60),
+        Duration(5),
+    )
     assert isinstance(check.options, HttpOptions)
     assert (check.options.url, check.options.expect.status) == ("http://s/login", (401,))
 

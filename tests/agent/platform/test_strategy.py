@@ -10,7 +10,7 @@ from agent.platform.scope import Platform
 from alerts.rule import ErrorRatioRule, Severity, SlowRequestRatioRule, TargetStateRule
 from checks.finding import State
 from checks.target import Kind
-from checks.units import Size
+from checks.units import Duration, Size
 from tests.agent.platform.files import ROOT_FILE, VARIABLES
 
 ENVIRONMENTS = ("development", "staging", "production")
@@ -71,7 +71,11 @@ def test_environment_specific_configuration_and_auto_scaling(platform: Platform)
                 environment.check_interval,
             )
         )
-    assert rows == [("stop", 0, 1, "DEBUG", 30), ("suspend", 1, 2, "INFO", 15), ("off", 2, 10, "WARNING", 10)]
+    assert rows == [
+        ("stop", 0, 1, "DEBUG", Duration(30)),
+        ("suspend", 1, 2, "INFO", Duration(15)),
+        ("off", 2, 10, "WARNING", Duration(10)),
+    ]
     production = platform.environments["production"].machines
     assert production is not None
     assert production.scale_out.cpu_above is not None
@@ -209,9 +213,9 @@ def test_development_calls_nobody_and_staging_for_major_failures_only(platform: 
     assert {rule.severity for rule in development.rules.values()} == {Severity.LOG}
     assert development.receivers == {}
     assert {name: (rule.severity, rule.for_) for name, rule in staging.rules.items()} == {
-        "service_down": (Severity.CHAT, 30),
-        "database_down": (Severity.CHAT, 30),
-        "broker_down": (Severity.CHAT, 30),
+        "service_down": (Severity.CHAT, Duration(30)),
+        "database_down": (Severity.CHAT, Duration(30)),
+        "broker_down": (Severity.CHAT, Duration(30)),
     }
 
 
@@ -219,7 +223,7 @@ def test_production_alerts_on_the_four_conditions_of_the_strategy(platform: Plat
     rules = platform.scope("production").rules
     slow, errors = rules["slow_responses"], rules["high_error_rate"]
     assert isinstance(slow, SlowRequestRatioRule)
-    assert (slow.slower_than, slow.severity) == (2, Severity.PAGE)
+    assert (slow.slower_than, slow.severity) == (Duration(2), Severity.PAGE)
     assert isinstance(errors, ErrorRatioRule)
     assert (errors.above, errors.severity) == (0.05, Severity.PAGE)
     assert rules["database_connection_failures"].kinds == (Kind.DATABASE,)
@@ -233,7 +237,7 @@ def test_production_alerts_on_the_four_conditions_of_the_strategy(platform: Plat
 def test_production_is_called_at_once_when_something_is_down(platform: Platform, name: str) -> None:
     rule = platform.scope("production").rules[name]
     assert isinstance(rule, TargetStateRule)
-    assert (rule.for_, rule.severity, rule.states) == (0, Severity.PAGE, (State.DOWN,))
+    assert (rule.for_, rule.severity, rule.states) == (Duration(0), Severity.PAGE, (State.DOWN,))
 
 
 def test_security(platform: Platform) -> None:
