@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from checks.nats.link import Link
-from checks.nats.monitor import Monitor
+from checks.small_get import SmallGet
 
 JSZ: Final = "/jsz?accounts=true&streams=true&consumers=true&config=true&limit=1024"
 _LISTED: Final = 1024
@@ -201,7 +201,7 @@ async def streams_by_api(link: Link) -> tuple[Seen, ...]:
     return tuple(found)
 
 
-async def read_jsz(monitor: Monitor) -> Jsz:
+async def read_jsz(monitor: SmallGet) -> Jsz:
     """Raises OSError or ValueError."""
     answer = await monitor.get(JSZ)
     return msgspec.json.decode(answer.body, type=Jsz)

@@ -19,13 +19,13 @@ from checks.nats.faults import LINK_FAILURES
 from checks.nats.jetstream import Jsz, Seen
 from checks.nats.judge_jetstream import Streams
 from checks.nats.link import Link
-from checks.nats.monitor import Monitor
 from checks.nats.options import NatsOptions
 from checks.nats.server import Connz, Server, Varz
 from checks.nats.thresholds import Thresholds
 from checks.nats.visit import Visit
 from checks.problem import Problem
 from checks.reason import Reason
+from checks.small_get import SmallGet
 from checks.units import Duration
 
 _ISOLATION_EVERY_S: Final = 60.0
@@ -59,7 +59,7 @@ class Readings:
         self._clock = kit.clock
         self._within_s = float(options.answer_within)
         context = options.tls_context() if options.ca_file else None
-        self._monitors = tuple(Monitor(url, kit.resolver, context=context) for url in options.monitors())
+        self._monitors = tuple(SmallGet(url, kit.resolver, context=context) for url in options.monitors())
         # One server goes by one name in every series, its client address where the two lists agree.
         shown = tuple(place.shown for place in options.places())
         own = tuple(monitor.shown for monitor in self._monitors)
@@ -101,7 +101,7 @@ class Readings:
             self._before[name] = one
         return seen
 
-    async def _server(self, name: str, monitor: Monitor) -> _Seen | Problem:
+    async def _server(self, name: str, monitor: SmallGet) -> _Seen | Problem:
         try:
             async with asyncio.timeout(self._within_s):
                 varz, health, routes = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""The HTTP monitoring port of a NATS server: one small GET, its JSON, a limit on everything."""
+"""One small HTTP GET for control planes and monitoring ports: an answer whole, a limit on everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from checks.catalog import Resolver
 
 _MAX_BODY_BYTES: Final = 8 << 20
-_DEFAULT_PORTS: Final = {"http": 8222, "https": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,19 +22,27 @@ class Answer:
     body: bytes
 
 
-class Monitor:
-    """One server's monitoring port."""
+class SmallGet:
+    """GETs below one URL, each on its own connection."""
 
-    def __init__(self, url: str, resolver: Resolver, *, context: ssl.SSLContext | None = None) -> None:
-        """Raises ValueError when `url` is not an http(s) URL."""
+    def __init__(
+        self,
+        url: str,
+        resolver: Resolver,
+        *,
+        context: ssl.SSLContext | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Raises ValueError when `url` is not an http(s) URL. `headers` may hold a token: never shown."""
         parts = urlsplit(url)
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(f'monitor_url is an http:// or https:// URL, not "{parts.scheme}://"')
+            raise ValueError(f'expected an http:// or https:// URL, not "{parts.scheme}://"')
         self._host = parts.hostname
         self._port = parts.port or _DEFAULT_PORTS[parts.scheme]
         self._path = parts.path.rstrip("/")
         self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
         self._resolver = resolver
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers)
         self.shown = f"{self._host}:{self._port}"
 
     async def get(self, path: str) -> Answer:
@@ -48,8 +56,10 @@ class Monitor:
             limit=_MAX_BODY_BYTES,
         )
         try:
-            writer.write(f"GET {self._path}{path} HTTP/1.0\r\nHost: {self._host}\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                f"GET {self._path}{path} HTTP/1.0\r\nHost: {self._host}\r\n{self._headers}\r\n".encode()
+            )
+            answer = await reader.readuntil(b"\r\n\r\n")
             body = bytearray()
             while piece := await reader.read(65536):
                 body += piece
@@ -61,7 +71,7 @@ class Monitor:
             raise ValueError("the header has no end") from error
         finally:
             writer.transport.abort()
-        words = head.split(None, 2)
+        words = answer.split(None, 2)
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
             raise ValueError("not HTTP")
         return Answer(status=int(words[1]), body=bytes(body))
