@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Final
 
-from agent.board import Board, EventKind
+from agent.board import EventKind
 from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
 from agent.exposition.metrics import METRICS
@@ -23,53 +23,54 @@ from agent.live import Applied, LiveSource, digest, part_of
 from agent.log import LogWriter, log_level
 from agent.platform.problem import PlatformError
 from agent.platform.scope import Platform, Scope
-from agent.prober import Look, Prober, Watch
+from agent.prober import Look, Watch
 from agent.scraping import Scraping
 from agent.secrets import secrets
 from agent.settings import Settings, StartError
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
 from agent.vitals import Gap, Vitals
-from agent.watches import watches
+from agent.watching import Watching
 from agent.web.source import AgentPart, Change
 from alerts.view import Transition
-from checks.catalog import MeasureInfo, ProbeKit, kind
-from checks.clock import SystemClock
+from checks.catalog import MeasureInfo, kind
+from checks.clock import Clock
 from checks.observation import Occasion
-from checks.resolver import CachingResolver
 
 logger = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0
-# Enough for a first look at everything near; what is imported after it takes a tenth of a second or more.
-_FIRST_PASS_S: Final = 0.2
 
 
 class Agent:
-    """One running agent. Build it, `run()` it; `ask_reload()` may be called at any time in between."""
+    """Everything but the looks themselves, over the looks of a `Watching`."""
 
     def __init__(
-        self, settings: Settings, platform: Platform, scopes: tuple[Scope, ...], log: LogWriter
+        self,
+        settings: Settings,
+        platform: Platform,
+        scopes: tuple[Scope, ...],
+        *,
+        watching: Watching,
+        clock: Clock,
+        log: LogWriter,
     ) -> None:
         self._settings = settings
         self._log = log
         self._data = settings.data_dir(scopes[0])
-        self._clock = SystemClock()
-        self._kit = ProbeKit(clock=self._clock, resolver=CachingResolver())
-        self._board = Board()
-        self._watches = _watched(scopes, self._kit)
+        self._clock = clock
+        self._watching = watching
+        self._board = watching.board
         self._history = History(self._data / "history.db", self._clock)
         self._vitals = Vitals(self._clock, self._gap)
         self._document = Document(metric.family for metric in METRICS)
         self._target_series = TargetSeries(
-            self._document, _measures(self._watches), edges_s=scopes[0].latency_edges_s
+            self._document, _measures(watching.watches), edges_s=scopes[0].latency_edges_s
         )
         self._agent_series = AgentSeries(self._document)
         self._judgements = {scope.environment_name: self._judgement(scope) for scope in scopes}
         self._traffic = {scope.environment_name: _traffic(scope) for scope in scopes}
-        self._prober = Prober(self._board, self._clock, self._looked)
         self._scraping = Scraping(self._clock, self._scraped)
-        self._reload = asyncio.Event()
         self._imports = ThreadPoolExecutor(1, thread_name_prefix="imports")
         self._ready = False
         self._source = LiveSource(
@@ -95,34 +96,23 @@ class Agent:
             parts=self._parts,
         )
 
-    async def run(self) -> None:
-        """Run until cancelled. Raises StartError when a part cannot start."""
-        scopes = self._source.applied.scopes
-        logger.info(
-            "agent.started", extra={"targets": len(self._watches), "config": self._source.applied.digest}
-        )
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._prober.run(self._watches))
-                tasks.create_task(self._vitals.run())
-                tasks.create_task(self._tick())
-                tasks.create_task(self._history.run())
-                for judgement in self._judgements.values():
-                    tasks.create_task(judgement.deliver())
-                await asyncio.sleep(_FIRST_PASS_S)
-                tasks.create_task(self._scraping.run(scopes))
-                tasks.create_task(self._reloads())
-                await self._source.restore()
-                await self._serve(scopes[0])
-        except BaseExceptionGroup as group:
-            cause = group.subgroup(StartError)
-            if cause is not None:
-                raise StartError(str(_first(cause))) from group
-            raise
+    async def run(self, reload_asked: asyncio.Event) -> None:
+        """Run until cancelled; each time `reload_asked` is set, read the file again.
 
-    def ask_reload(self) -> None:
-        """Read the file again soon; states stay, a bad file changes nothing."""
-        self._reload.set()
+        Raises an ExceptionGroup with StartError when a part cannot start.
+        """
+        self._watching.follow(self._looked)
+        scopes = self._source.applied.scopes
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._vitals.run())
+            tasks.create_task(self._tick())
+            tasks.create_task(self._history.run())
+            for judgement in self._judgements.values():
+                tasks.create_task(judgement.deliver())
+            tasks.create_task(self._scraping.run(scopes))
+            tasks.create_task(self._reloads(reload_asked))
+            await self._source.restore()
+            await self._serve(scopes[0])
 
     # What comes in.
 
@@ -133,32 +123,6 @@ class Agent:
             self._vitals.looked(look.lag_s, look.missed)
         self._target_series.looked(look)
         self._judgements[observation.target.key.env].looked(look)
-        if look.verdict.state is not look.before.state:
-            self._changed(look)
-
-    def _changed(self, look: Look) -> None:
-        key, verdict = look.observation.target.key, look.verdict
-        logger.info(
-            "target.changed",
-            extra={
-                "environment": key.env,
-                "service": key.service,
-                "check": key.check,
-                "target": look.row.target.address,
-                "state": verdict.state.value,
-                "reason": verdict.reason.value,
-                "duration_s": round(look.observation.duration_s, 4),
-            },
-        )
-        self._board.emit(
-            EventKind.TARGET,
-            at_s=self._clock.wall_s(),
-            env=key.env,
-            subject=key.service,
-            state=verdict.state.value,
-            text=verdict.message,
-            facts={"check": key.check, "vantage": key.vantage, "reason": verdict.reason.value},
-        )
 
     def _scraped(self, scraper: Scraper, scraped: Scraped) -> None:
         if scraped.totals is None:
@@ -191,7 +155,7 @@ class Agent:
             for judgement in self._judgements.values():
                 judgement.tick()
                 for key in judgement.judge.suspects():
-                    self._prober.look_now(key, Occasion.CONFIRMATION)
+                    self._watching.look_again(key)
 
     async def _serve(self, scope: Scope) -> None:
         """Bring up the web last: importing its library takes longer than everything before."""
@@ -214,10 +178,10 @@ class Agent:
 
     # Reload.
 
-    async def _reloads(self) -> None:
+    async def _reloads(self, asked: asyncio.Event) -> None:
         while True:
-            await self._reload.wait()
-            self._reload.clear()
+            await asked.wait()
+            asked.clear()
             applied = self._source.applied
             try:
                 platform, scopes = await asyncio.get_running_loop().run_in_executor(
@@ -233,15 +197,13 @@ class Agent:
     async def _apply(self, platform: Platform, scopes: tuple[Scope, ...]) -> None:
         if {scope.environment_name for scope in scopes} != self._judgements.keys():
             raise StartError("the environments of a running agent cannot change: restart it")
-        placed = _watched(scopes, self._kit)
-        self._target_series.declare(_measures(placed))
-        self._watches = placed
-        await self._prober.place(placed)
+        await self._watching.place(scopes)
+        self._target_series.declare(_measures(self._watching.watches))
         self._target_series.place(self._board.rows())
         self._scraping.place(scopes)
         for scope in scopes:
             judgement = self._judgements[scope.environment_name]
-            judgement.reload(scope, _of(placed, scope.environment_name))
+            judgement.reload(scope, self._watching.of(scope.environment_name))
         self._log.reconfigure(level=log_level(scopes), secrets=secrets(scopes))
         applied = self._source.applied
         before = applied.digest
@@ -281,27 +243,12 @@ class Agent:
     def _judgement(self, scope: Scope) -> Judgement:
         return Judgement(
             scope,
-            _of(self._watches, scope.environment_name),
+            self._watching.of(scope.environment_name),
             path=self._data / f"alerts-{scope.environment_name}.db",
             clock=self._clock,
             board=self._board,
             decided=self._decided,
         )
-
-
-def _first(group: BaseException) -> BaseException:
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first
-
-
-def _watched(scopes: Iterable[Scope], kit: ProbeKit) -> tuple[Watch, ...]:
-    return tuple(watch for scope in scopes for watch in watches(scope, kit))
-
-
-def _of(placed: Iterable[Watch], env: str) -> tuple[Watch, ...]:
-    return tuple(watch for watch in placed if watch.target.key.env == env)
 
 
 def _measures(placed: Iterable[Watch]) -> tuple[MeasureInfo, ...]:

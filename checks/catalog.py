@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from checks.check import Check, Sentinel
 from checks.clock import Clock
 from checks.target import Target
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 ENTRY_POINT_GROUP: Final = "gaia.checks"
 
@@ -84,12 +86,20 @@ def kind(name: str) -> CheckKind:
     if path is not None:
         found: CheckKind = import_module(path).KIND
         return found
-    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        loaded: CheckKind = entry.load()
-        return loaded
+    for entry in _foreign():
+        if entry.name == name:
+            loaded: CheckKind = entry.load()
+            return loaded
     raise KeyError(name)
 
 
 def names() -> tuple[str, ...]:
     """Every kind's name, our own first."""
-    return (*MODULES, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)))
+    return (*MODULES, *(entry.name for entry in _foreign()))
+
+
+def _foreign() -> EntryPoints:
+    # Reading the metadata of installed packages takes longer than everything else here.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=ENTRY_POINT_GROUP)

@@ -29,9 +29,9 @@ environments:
 services:
   web: {{url: "http://127.0.0.1:{web}", health: /}}
 databases:
-  postgres: {{url: "{postgres}"}}
+  postgres: {{url: "{postgres}", profile: development}}
 brokers:
-  nats: {{url: "{nats}"}}
+  nats: {{url: "{nats}", profile: development}}
 agent: {{listen: "127.0.0.1:{port}", otlp_listen: null}}
 alerts:
   receivers:
@@ -96,6 +96,10 @@ class Running:
         status = self.status()
         assert status is not None
         return status
+
+    def has_noted_every_delivery(self) -> bool:
+        status = self.status()
+        return status is not None and bool(status.firing) and status.agent.undelivered == 0
 
     def gaia(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "agent.cli", *words]
@@ -174,6 +178,8 @@ def test_killed_while_firing_it_goes_on_without_telling_twice_and_still_resolves
 ) -> None:
     with running(tmp_path, hook, web=web, postgres=postgres_server.url, nats=nats_server.url) as agent:
         until_sync(lambda: hook.of("web", "firing"), within_s=15, what="a page")
+        # Killed before it noted the receiver's answer it would have to tell again: at least once.
+        until_sync(agent.has_noted_every_delivery, within_s=10, what="every delivery noted")
         agent.process.kill()
         agent.process.wait()
         agent.start()

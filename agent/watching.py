@@ -1,0 +1,101 @@
+"""The eyes: targets, looks and verdicts. Needs little, so that it is the first part to run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from agent.board import Board, EventKind
+from agent.platform.scope import Scope
+from agent.prober import Look, Prober, Watch
+from agent.watches import watches
+from checks.catalog import ProbeKit
+from checks.clock import Clock
+from checks.observation import Occasion
+from checks.resolver import CachingResolver
+from checks.target import TargetKey
+
+logger = logging.getLogger(__name__)
+
+
+class Watching:
+    """Looks at every target of some environments. What it sees is kept until somebody follows it."""
+
+    def __init__(self, scopes: Iterable[Scope], clock: Clock) -> None:
+        self.board = Board()
+        self._clock = clock
+        self._kit = ProbeKit(clock=clock, resolver=CachingResolver())
+        self.watches = self._built(scopes)
+        self._unseen = {watch.target.key for watch in self.watches}
+        self._all_seen = asyncio.Event()
+        self._waiting: list[Look] = []
+        self._told: Callable[[Look], None] = self._waiting.append
+        self._prober = Prober(self.board, clock, self._looked)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        await self._prober.run(self.watches)
+
+    async def first_pass(self, *, within_s: float) -> None:
+        """Wait until every target was looked at once, but no longer than `within_s`."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._all_seen.wait()
+        except TimeoutError:
+            return
+
+    def follow(self, told: Callable[[Look], None]) -> None:
+        """Hand every look to `told` from now on, those taken before first."""
+        self._told = told
+        for look in self._waiting:
+            told(look)
+        self._waiting.clear()
+
+    async def place(self, scopes: Iterable[Scope]) -> None:
+        """Take over a new configuration; verdicts and unchanged connections stay."""
+        self.watches = self._built(scopes)
+        await self._prober.place(self.watches)
+
+    def of(self, env: str) -> tuple[Watch, ...]:
+        """What is watched in one environment."""
+        return tuple(watch for watch in self.watches if watch.target.key.env == env)
+
+    def look_again(self, key: TargetKey) -> None:
+        """Look at one target now, because somebody needs to know."""
+        self._prober.look_now(key, Occasion.CONFIRMATION)
+
+    def _built(self, scopes: Iterable[Scope]) -> tuple[Watch, ...]:
+        return tuple(watch for scope in scopes for watch in watches(scope, self._kit))
+
+    def _looked(self, look: Look) -> None:
+        self._unseen.discard(look.observation.target.key)
+        if not self._unseen:
+            self._all_seen.set()
+        if look.verdict.state is not look.before.state:
+            self._changed(look)
+        self._told(look)
+
+    def _changed(self, look: Look) -> None:
+        key, verdict = look.observation.target.key, look.verdict
+        logger.info(
+            "target.changed",
+            extra={
+                "environment": key.env,
+                "service": key.service,
+                "check": key.check,
+                "target": look.row.target.address,
+                "state": verdict.state.value,
+                "reason": verdict.reason.value,
+                "duration_s": round(look.observation.duration_s, 4),
+            },
+        )
+        self.board.emit(
+            EventKind.TARGET,
+            at_s=self._clock.wall_s(),
+            env=key.env,
+            subject=key.service,
+            state=verdict.state.value,
+            text=verdict.message,
+            facts={"check": key.check, "vantage": key.vantage, "reason": verdict.reason.value},
+        )
