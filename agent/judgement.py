@@ -143,7 +143,7 @@ def plan_of(scope: Scope, watches: Iterable[Watch]) -> JudgePlan:
         interval_s=float(scope.environment.check_interval),
         receivers=scope.receivers,
         dependencies=scope.dependencies,
-        intervals_s={watch.target.key.service: watch.interval_s for watch in placed},
+        intervals_s={watch.target.key: watch.interval_s for watch in placed},
         alias=scope.environment.alias,
         settle_s=float(alerts.settle),
         escalation=alerts.escalation,

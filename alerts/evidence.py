@@ -61,7 +61,7 @@ class Evidence:
         kept: dict[TargetKey, Watch] = {}
         self.by_component.clear()
         for target in plan.targets:
-            interval_s = plan.interval_of(target.key.service)
+            interval_s = plan.interval_of(target.key)
             fresh = Watch(target, interval_s, tracked)
             watch = kept[target.key] = fresh.resume(self.watches.get(target.key))
             self.by_component.setdefault(target.key.service, []).append(watch)

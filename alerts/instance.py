@@ -115,6 +115,7 @@ def of_target(
         place["vantage"] = target.key.vantage
     made = _instance(plan, name, rule, Source.TARGET, target.key.service, target.kind, place)
     made.key = target.key
+    made.pace = pace_of(rule, plan.interval_of(target.key))
     return made
 
 
@@ -163,7 +164,7 @@ def _instance(
         kind=kind,
         labels=labels,
         fingerprint=fingerprint(labels),
-        pace=pace_of(rule, plan.interval_of(component)),
+        pace=pace_of(rule, plan.interval_s),
     )
 
 

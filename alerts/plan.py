@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from alerts.receiver import EscalationStep, MaintenanceWindow, Receiver
 from alerts.rule import Rule
-from checks.target import Target
+from checks.target import Target, TargetKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class JudgePlan:
     """One environment's judgement, resolved and validated.
 
     `rules` are those in force (see `alerts.rule.in_force`). `dependencies` maps a component to those it
-    needs. `interval_s` is the check interval, `intervals_s` the exceptions by component. `alias` is how the
+    needs. `interval_s` is the check interval, `intervals_s` the exceptions by target. `alias` is how the
     environment is called in titles.
     """
 
@@ -25,16 +25,16 @@ class JudgePlan:
     interval_s: float
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
     dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    intervals_s: Mapping[str, float] = field(default_factory=dict)
+    intervals_s: Mapping[TargetKey, float] = field(default_factory=dict)
     alias: str = ""
     settle_s: float = 10.0
     escalation: tuple[EscalationStep, ...] = ()
     maintenance: tuple[MaintenanceWindow, ...] = ()
     external_url: str = "http://127.0.0.1:9877"
 
-    def interval_of(self, component: str) -> float:
-        """How often a component is looked at, in seconds."""
-        return self.intervals_s.get(component, self.interval_s)
+    def interval_of(self, key: TargetKey | None) -> float:
+        """How often a target is looked at, in seconds; for what is no target, the usual interval."""
+        return self.interval_s if key is None else self.intervals_s.get(key, self.interval_s)
 
 
 class Graph:

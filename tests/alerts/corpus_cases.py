@@ -3,6 +3,8 @@
 `python -m tests.alerts.corpus_cases` has promtool decide each of them and writes corpus.json.
 """
 
+# ruff: noqa: E501  # one case, one line
+
 from __future__ import annotations
 
 import json

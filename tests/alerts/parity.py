@@ -6,6 +6,7 @@ Source: promql/functions.go `extrapolatedRate` and promql/engine.go of Prometheu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from alerts.machine import Pace, Phase, Standing, step
@@ -102,7 +103,7 @@ def _ratio(expr: dict[str, Any], series: dict[str, Points], now_s: float, window
         return False
     if total == 0:
         return bad > 0  # +Inf is over any limit, NaN over none.
-    return bad / total > expr["above"]
+    return bad / total > float(expr["above"])
 
 
 def holds(expr: dict[str, Any], series: dict[str, Points], now_s: float) -> bool:
@@ -114,14 +115,14 @@ def holds(expr: dict[str, Any], series: dict[str, Points], now_s: float) -> bool
                 return False
             if "min_total" in expr:
                 total = rate(series["t"], now_s, expr["over"])
-                return total is not None and total * expr["over"] >= expr["min_total"]
+                return total is not None and total * expr["over"] >= float(expr["min_total"])
             return True
         case "above":
             value = instant(series["g"], now_s)
-            return value is not None and value > expr["above"]
+            return value is not None and value > float(expr["above"])
         case "below":
             value = instant(series["g"], now_s)
-            return value is not None and value < expr["below"]
+            return value is not None and value < float(expr["below"])
         case "count":
             inside = values_over(series["g"], now_s, expr["over"])
             return bool(inside) and sum(inside) >= expr["at_least"]
@@ -130,7 +131,7 @@ def holds(expr: dict[str, Any], series: dict[str, Points], now_s: float) -> bool
             return grown is not None and grown * expr["over"] > expr["above"]
         case "changes":
             inside = values_over(series["g"], now_s, expr["over"])
-            changed = sum(a != b for a, b in zip(inside, inside[1:], strict=False))
+            changed = sum(a != b for a, b in pairwise(inside))
             return bool(inside) and changed >= expr["at_least"]
         case "mean":
             inside = values_over(series["g"], now_s, expr["over"])
