@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,17 +38,16 @@ class Api:
         self._parts = parts
         self._url = url.rstrip("/")
 
-    def get(self, path: str, answer: type[T] | Any = Any) -> T:
+    def get(self, path: str, answer: type[T]) -> T:
         """GET a JSON document, decoded as `answer`. Raises ApiError."""
-        return self._decoded(self.bytes("GET", path), answer)
+        return self._decoded(self.call("GET", path), answer)
 
-    def send(self, method: str, path: str, body: object, answer: type[T] | Any = Any) -> T:
+    def send(self, method: str, path: str, body: object, answer: type[T]) -> T:
         """POST or DELETE with a JSON body, decoded as `answer`. Raises ApiError."""
-        content = self.bytes(method, path, msgspec.json.encode(body))
-        return self._decoded(content or b"null", answer)
+        return self._decoded(self.call(method, path, msgspec.json.encode(body)) or b"null", answer)
 
-    def bytes(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """The answer's body. Raises ApiError with the agent's own words when it refuses."""
+    def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """The answer's body as it is. Raises ApiError with the agent's own words when it refuses."""
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT_S)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -67,12 +66,11 @@ class Api:
             raise ApiError(_said(content) or f"{self._url}{path} answers {response.status} {response.reason}")
         return content
 
-    def _decoded(self, content: bytes, answer: type[T] | Any) -> T:
+    def _decoded(self, content: bytes, answer: type[T]) -> T:
         try:
-            decoded: T = msgspec.json.decode(content, type=answer)
+            return msgspec.json.decode(content, type=answer)
         except msgspec.DecodeError as error:
             raise ApiError(f"{self._url} does not answer like a gaia agent: {error}") from error
-        return decoded
 
 
 class _Problem(msgspec.Struct):
