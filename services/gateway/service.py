@@ -14,6 +14,7 @@ from services.gateway.pool import Instance, InstancePool
 from services.gateway.proxy import Proxy
 from services.gateway.watch import PoolWatch
 from services.instrumentation.authentication import remote_verifier
+from services.instrumentation.breaker import BreakerPolicy
 from services.instrumentation.client import HttpClient
 from services.instrumentation.context import current_request
 from services.instrumentation.health import Criticality
@@ -23,7 +24,7 @@ from services.instrumentation.middleware import client_address
 from services.instrumentation.problem import ProblemError
 from services.instrumentation.rate_limit import Decision, RateLimit
 from services.instrumentation.routes import Operation, openapi
-from services.instrumentation.settings import Environment, SettingsError
+from services.instrumentation.settings import Environment, SettingsError, duration
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +41,14 @@ class GatewayService:
         self._kit = kit
         self._client = HttpClient(kit)
         self._ejections = kit.metrics.counter("gateway_ejections_total", "Instances put aside.", ("service",))
-        self._pools = {name: self._pool(name, variable) for name, variable in _SERVICES.items()}
+        self.pools = {name: self._pool(name, variable) for name, variable in _SERVICES.items()}
         broker = Broker(kit, criticality=Criticality.INFO)
         verifier = remote_verifier(kit, self._client, broker)
-        self._door = Door(kit, verifier=verifier, client=self._client, auth=self._pools["auth"])
+        self._door = Door(kit, verifier=verifier, client=self._client, auth=self.pools["auth"])
         self._proxy = Proxy(kit, self._client)
         rate = _rate(kit)
         self._limit = RateLimit(rate=rate, burst=max(1, int(2 * rate)))
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             PoolWatch(kit, self._client, pool)
 
     def _pool(self, name: str, variable: str) -> InstancePool:
@@ -56,7 +57,8 @@ class GatewayService:
             logger.warning("instance.ejected", extra={"upstream": name, "address": instance.upstream.address})
 
         pool = InstancePool(name, on_ejection=ejected)
-        pool.replace([self._client.upstream(name, url) for url in self._kit.settings.urls(variable)])
+        policy = BreakerPolicy(open_s=duration(self._kit.settings.options, "BREAKER_OPEN", 10.0))
+        pool.replace([self._client.upstream(name, url, policy) for url in self._kit.settings.urls(variable)])
         return pool
 
     def application(self) -> web.Application:
@@ -92,7 +94,7 @@ class GatewayService:
         decision = self._limit.take(context.identity.subject or address, time.monotonic())
         if not decision.allowed:
             raise _too_many(decision)
-        response = await self._proxy.forward(request, self._pools[service], credentials)
+        response = await self._proxy.forward(request, self.pools[service], credentials)
         if not response.prepared:
             response.headers.update(decision.headers)
         return response

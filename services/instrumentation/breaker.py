@@ -81,6 +81,7 @@ class Breaker:
         self._jitter = jitter
         self._on_transition = on_transition
         self._buckets: deque[_Bucket] = deque()
+        self._sum = _Bucket(0.0)
         self._generation = 0
         self._openings = 0
         self._until_s = 0.0
@@ -150,19 +151,19 @@ class Breaker:
         if not self._buckets or now >= self._buckets[-1].start_s + _BUCKET_S:
             self._buckets.append(_Bucket(now))
         while self._buckets[0].start_s <= now - self.policy.window_s:
-            self._buckets.popleft()
-        last = self._buckets[-1]
-        last.calls += 1
-        last.failures += failed
-        last.slow += slow
-        if not (failed or slow):
-            return  # A good call never opens it; most calls end here.
-        calls = sum(bucket.calls for bucket in self._buckets)
-        if calls < self.policy.min_calls:
-            return
-        failures = sum(bucket.failures for bucket in self._buckets)
-        slow_calls = sum(bucket.slow for bucket in self._buckets)
-        if failures >= self.policy.failure_ratio * calls or slow_calls >= self.policy.slow_ratio * calls:
+            old = self._buckets.popleft()
+            self._sum.calls -= old.calls
+            self._sum.failures -= old.failures
+            self._sum.slow -= old.slow
+        for bucket in (self._buckets[-1], self._sum):
+            bucket.calls += 1
+            bucket.failures += failed
+            bucket.slow += slow
+        total = self._sum
+        if total.calls >= self.policy.min_calls and (
+            total.failures >= self.policy.failure_ratio * total.calls
+            or total.slow >= self.policy.slow_ratio * total.calls
+        ):
             self._open(now)
 
     def _open(self, now: float) -> None:
@@ -175,6 +176,7 @@ class Breaker:
         before, self.state = self.state, state
         self._generation += 1
         self._buckets.clear()
+        self._sum = _Bucket(0.0)
         self._out.clear()
         self._successes = self._failures = 0
         self._on_transition(before, state)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # Longer than any proxy in front keeps an idle connection, so that the proxy closes first.
 _KEEPALIVE_S: Final = 75.0
 _SECOND_SIGNAL: Final = 130
-_BACKLOG: Final = 512
+_BACKLOG: Final = 1024
 # Ours is the access log; aiohttp formats none for a logger that is off.
 _SILENT: Final = logging.getLogger("services.no_access_log")
 _SILENT.disabled = True

@@ -1,4 +1,4 @@
-"""Services for tests: in this process with their spans and lines at hand, or as processes that may be killed."""
+"""Services for tests: in this process with spans and lines at hand, or as processes one may kill."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -96,8 +97,8 @@ async def serving(
 ) -> AsyncIterator[Running]:
     """One service (or any app) in this process, on a free port."""
     settings = Settings.from_environment(service, environ)
-    log = folder / f"{service}.{len(list(folder.glob(f'{service}.*.log')))}.log"
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
+    descriptor, name = tempfile.mkstemp(prefix=f"{service}.", suffix=".log", dir=folder)
+    log = Path(name)
     writer = LineWriter(Redactor.from_environment(environ), descriptor)
     spans = Recorder()
     kit = Instrumentation(settings, access=writer, exporter=spans)

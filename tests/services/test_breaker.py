@@ -45,7 +45,9 @@ def test_alternating_failures_open_it_which_consecutive_counts_never_see() -> No
 def test_opens_when_most_calls_are_slow() -> None:
     breaker = Breaker()
     for number in range(10):
-        breaker.succeed(breaker.acquire(0), 0, 2.5 if number < 8 else 0.1)
+        breaker.succeed(breaker.acquire(0), 0, 2.5 if number < 7 else 0.1)
+    for _ in range(4):
+        breaker.succeed(breaker.acquire(0), 0, 2.5)
     assert not breaker.retry_after_s(0)
     breaker.succeed(breaker.acquire(0), 0, 2.5)
     assert breaker.state is BreakerState.OPEN
@@ -151,6 +153,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.rejections: list[tuple[BreakerState, float]] = []
         self.out: list[tuple[Permit, float]] = []
         self.changes: list[tuple[BreakerState, BreakerState]] = []
         self.breaker = Breaker(
@@ -167,8 +170,7 @@ class Machine(RuleBasedStateMachine):
         try:
             self.out.append((self.breaker.acquire(self.now), self.now))
         except BreakerOpenError as error:
-            assert self.breaker.state is not BreakerState.CLOSED
-            assert error.retry_after_s > 0
+            self.rejections.append((self.breaker.state, error.retry_after_s))
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), how=st.sampled_from(("succeed", "fail", "release", "lose")))
@@ -179,6 +181,13 @@ class Machine(RuleBasedStateMachine):
         elif how != "lose":
             settle = self.breaker.succeed if how == "succeed" else self.breaker.fail
             settle(permit, self.now, self.now - start)
+
+    @invariant()
+    def closed_rejects_nobody_and_each_rejection_says_until_when(self) -> None:
+        for state, retry_after_s in self.rejections:
+            assert state is not BreakerState.CLOSED
+            assert retry_after_s > 0
+        self.rejections.clear()
 
     @invariant()
     def never_more_probes_than_permits(self) -> None:

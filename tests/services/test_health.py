@@ -162,12 +162,17 @@ async def test_the_public_sees_the_status_only_insiders_the_details(
         assert "checks" in await keys({"X-API-Key": PLATFORM_KEY, "Fly-Client-IP": "203.0.113.9"})
 
 
+SPRING = {"status": "DOWN", "details": {"output": "unwell"}}
+MICROPROFILE = {"name": "db:state", "status": "DOWN", "data": {"output": "unwell"}}
+ASPNET = {"status": "Unhealthy", "description": "unwell"}
+
+
 @pytest.mark.parametrize(
     ("dialect", "expected"),
     [
-        ("spring", {"status": "DOWN", "components": {"db:state": {"status": "DOWN", "details": {"output": "unwell"}}}}),
-        ("microprofile", {"status": "DOWN", "checks": [{"name": "db:state", "status": "DOWN", "data": {"output": "unwell"}}]}),
-        ("aspnet", {"status": "Unhealthy", "totalDuration": "00:00:00", "entries": {"db:state": {"status": "Unhealthy", "description": "unwell"}}}),
+        ("spring", {"status": "DOWN", "components": {"db:state": SPRING}}),
+        ("microprofile", {"status": "DOWN", "checks": [MICROPROFILE]}),
+        ("aspnet", {"status": "Unhealthy", "totalDuration": "00:00:00", "entries": {"db:state": ASPNET}}),
     ],
 )  # fmt: skip
 async def test_the_document_speaks_other_dialects(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 
 import aiohttp
@@ -75,7 +76,7 @@ async def test_trace_logs_and_metrics_of_one_request_belong_together(
         if span.context.trace_id == trace_id
     }
     by_name = {span.name: span for span in spans.values()}
-    # Gateway server -> gateway client -> chat server -> send -> process -> INSERT: each hangs on the one before.
+    # Gateway server, gateway client, chat server, send, process, INSERT: each hangs on the one before.
     chain = [
         by_name["INSERT chat"],
         by_name["process gaia.{env}.chat.post.*"],
@@ -84,7 +85,7 @@ async def test_trace_logs_and_metrics_of_one_request_belong_together(
         by_name["POST"],
         by_name["POST /api/v1/chat/*"],
     ]
-    for below, above in zip(chain, chain[1:], strict=False):
+    for below, above in itertools.pairwise(chain):
         assert below.parent is not None
         assert below.parent.span_id == above.context.span_id, (below.name, above.name)
     assert chain[-1].parent is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +32,10 @@ class Log:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
         self.writer = LineWriter(Redactor.from_environment(ENVIRON), self._descriptor)
         handler = JsonHandler(self.writer, Settings.from_environment("auth", ENVIRON))
-        self.logger = logging.Logger("services.test")
-        self.logger.addHandler(handler)
+        self.logger = logging.getLogger("services.test")
+        self.logger.handlers[:] = [handler]
+        self.logger.propagate = False
+        self.logger.setLevel(logging.DEBUG)
 
     def text(self) -> str:
         self.writer.close()
@@ -43,8 +44,8 @@ class Log:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Log]:
-    yield Log(tmp_path / "log")
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log")
 
 
 def test_a_line_has_time_event_facts_and_trace(log: Log) -> None:
@@ -99,12 +100,18 @@ def test_a_password_that_is_a_word_does_not_eat_other_words() -> None:
     assert redactor.redact("postgresql:responseTime") == "postgresql:responseTime"
 
 
+text = st.text(st.characters())
+plain = st.none() | st.booleans() | st.integers() | st.floats() | text | st.binary() | st.complex_numbers()
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary() | st.complex_numbers(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters()) | st.integers(), inner, max_size=4)
-    | st.tuples(inner) | st.frozensets(st.integers(), max_size=3),
+    plain,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(text | st.integers(), inner, max_size=4)
+        | st.tuples(inner)
+        | st.frozensets(st.integers(), max_size=3)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.text(st.characters(), max_size=8), anything, max_size=5))

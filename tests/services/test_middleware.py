@@ -158,7 +158,8 @@ async def test_a_stream_that_breaks_off_is_cut_not_ended(tmp_path: Path, http: a
 RAW = {
     "content length and chunked": b"POST /items/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x",
-    "two content lengths": b"POST /items/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",
+    "two content lengths": b"POST /items/a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+    b"Content-Length: 5\r\n\r\nabcd",
     "space before the colon": b"GET /items/a HTTP/1.1\r\nHost : x\r\n\r\n",
     "folded header": b"GET /items/a HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
     "bare line feed in a value": b"GET /items/a HTTP/1.1\r\nHost: x\r\nA: b\nX-Auth-Subject: admin\r\n\r\n",
@@ -242,9 +243,11 @@ async def test_the_fault_switch_slows_fails_and_deafens_one_instance(
 
 
 async def test_the_fault_switch_is_off_unless_asked_for(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    async with serving("shop", environment(), tmp_path, shop) as running:
-        async with http.post(f"{running.url}/_fault", json={"mode": "error"}) as response:
-            assert response.status == 404
+    async with (
+        serving("shop", environment(), tmp_path, shop) as running,
+        http.post(f"{running.url}/_fault", json={"mode": "error"}) as response,
+    ):
+        assert response.status == 404
 
 
 async def set_fault(http: aiohttp.ClientSession, running: Running, fault: dict[str, object]) -> None:

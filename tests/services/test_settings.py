@@ -45,7 +45,10 @@ def test_two_seconds_is_a_bucket_edge_and_so_is_every_threshold() -> None:
         ({"GAIA_DEVELOPER": "a.b"}, 'GAIA_DEVELOPER: "a.b" may only hold letters, digits, "-" and "_"'),
         (
             {"LATENCY_BUCKETS": "1s,5s"},
-            "LATENCY_BUCKETS: the threshold 2s of LATENCY_THRESHOLDS is no bucket edge: add 2s to LATENCY_BUCKETS",
+            (
+                "LATENCY_BUCKETS: the threshold 2s of LATENCY_THRESHOLDS is no bucket edge: "
+                "add 2s to LATENCY_BUCKETS"
+            ),
         ),
         (
             {"GAIA_FAULTS": "1", "ENVIRONMENT": "production"},
