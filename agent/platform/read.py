@@ -25,7 +25,7 @@ from agent.platform.tree import Entry, Mapping, Node, Scalar, Sequence, is_null
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 50_000
-_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def read(content: bytes, file: str) -> Mapping:
@@ -40,7 +40,7 @@ def read(content: bytes, file: str) -> Mapping:
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, content, file) from error
     except yaml.YAMLError as error:
-        raise _refused(start, f"not YAML: {error}") from error
+        raise _refused(start, f"not YAML: {' '.join(str(error).split())}") from error
     if root is None or is_null(root):
         raise _refused(start, "the file is empty; it must at least name a platform and its environments")
     if not isinstance(root, Mapping):

@@ -48,7 +48,7 @@ def schema() -> Json:
     writer = _Writer()
     properties: Json = {
         "platform": {"type": "string", "minLength": 1},
-        "environments": _named(writer.table(Environment), least=1),
+        "environments": _named(_or_null(writer.environment()), least=1),
         "services": _named(writer.service()),
         "databases": _named(writer.component(Database)),
         "brokers": _named(writer.component(Broker)),
@@ -89,6 +89,11 @@ class _Writer:
         assert isinstance(struct, inspect.StructType)
         return self._struct(struct, leave_out=(*_FILLED_IN, *leave_out))
 
+    def environment(self) -> Json:
+        """An environment; without an alias its name is one."""
+        table = self.table(Environment)
+        return {**table, "required": []}
+
     def service(self) -> Json:
         table = self.table(Service, leave_out=("interval", "timeout"))
         size = self.table(Resources)
@@ -109,6 +114,7 @@ class _Writer:
             **theirs["properties"],
             **table["properties"],
             **self._timing(),
+            "kind": {"enum": list(check_names())},
             "checks": self._checks(),
         }
         table["required"] = []

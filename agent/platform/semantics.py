@@ -15,7 +15,7 @@ from agent.platform.rule_checks import check_rules
 from agent.platform.scope import Scope
 from agent.platform.tree import Mapping
 
-_LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]*):(\d{1,4}|[1-5]\d{4}|6[0-5]\d{3})")
+_LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,4}|[1-5]\d{4}|6[0-5]\d{3})")
 
 
 def check(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) -> None:
