@@ -49,7 +49,7 @@ def instance_of(alert: ExternalAlert, env: str) -> Instance:
         kind=Kind.SERVICE,
         labels=labels,
         fingerprint=fingerprint(labels),
-        pace=Pace(min_good=1, min_bad=1),
+        pace=Pace(min_good=0, min_bad=0),
     )
 
 

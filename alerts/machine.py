@@ -212,7 +212,8 @@ def _recover(standing: Standing, pace: Pace, now_s: float) -> tuple[Standing, St
     if kept_s < keep_s or standing.goods < pace.min_good:
         return standing, None
     changes = _recent(standing.changes, now_s)
-    if not standing.flapping and len(changes) + 1 >= _FLAP_CHANGES:
+    # Two whole fires and recoveries are news each; the third recovery within the window is not believed.
+    if not standing.flapping and len(changes) >= _FLAP_CHANGES:
         return msgspec.structs.replace(standing, flapping=True, changes=changes), Step.FLAPPING
     return _resolve(standing, Ended.RECOVERED, now_s)
 
