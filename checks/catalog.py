@@ -29,6 +29,9 @@ MODULES: Final[dict[str, str]] = {
     "postgres": "checks.postgres.kind",
     "nats": "checks.nats.kind",
     "host": "checks.host.check",
+    "machines": "checks.machines.check",
+    "network": "checks.network.check",
+    "backups": "checks.backups",
 }
 
 

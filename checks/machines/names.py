@@ -1,0 +1,47 @@
+"""The private network's TXT records: which machines are started and deployed. Wakes nothing, no token."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from checks.dns.exchange import ask
+from checks.wire.fault import DeadlinePassed, Fault
+from checks.wire.journey import Journey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roll:
+    """Machine ids by what DNS says; `.internal` knows started ones within five seconds."""
+
+    started: frozenset[str]
+    deployed: frozenset[str]
+
+
+class NamesUnknownError(Exception):
+    """The name server did not say."""
+
+
+async def roll(app: str, *, server: str, port: int, within_s: float) -> Roll:
+    """Raises NamesUnknownError."""
+    return Roll(
+        started=await _ids(f"vms.{app}.internal", server, port, within_s),
+        deployed=await _ids(f"all.vms.{app}.internal", server, port, within_s),
+    )
+
+
+async def _ids(name: str, server: str, port: int, within_s: float) -> frozenset[str]:
+    """A record reads `id region,id region`. A name without records has no machines."""
+    journey = Journey(deadline_s=time.monotonic() + within_s)
+    try:
+        message = await ask(
+            server, port, name=name, record_type="TXT", transport="udp", recursion=True, journey=journey
+        )
+    except (Fault, DeadlinePassed, OSError) as error:
+        raise NamesUnknownError(f"{name}: {type(error).__name__}") from error
+    if message.rcode not in ("NOERROR", "NXDOMAIN"):
+        raise NamesUnknownError(f"{name}: {message.rcode}")
+    pairs = (
+        part.split() for record in message.answers if record.type == "TXT" for part in record.data.split(",")
+    )
+    return frozenset(pair[0] for pair in pairs if pair)
