@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from checks.finding import Evidence, Finding, State
 from checks.http.judgement import Expectation, Judgement
 from checks.http.measures import answer_measures
+from checks.reason import Reason
 from checks.target import Target
 from checks.wire.expiry import chain_evidence, expiring
 from checks.wire.fault import Fault
@@ -26,7 +27,8 @@ def finding_of(
     measures = way_measures(journey.ip, look.tls, look.chain)
     if fault is not None:
         return Finding(
-            state=State.DOWN,
+            # What keeps us from asking says nothing about the target.
+            state=State.UNKNOWN if fault.reason is Reason.CONFIG else State.DOWN,
             reason=fault.reason,
             message=f"{target.address} {fault.message}",
             hard=fault.hard,

@@ -21,6 +21,9 @@ _INTERIM_ANSWERS: Final = 5
 _REMEMBERED_BYTES: Final = 200
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) ([1-9]\d\d)(?: ([^\r\n\0]*))?")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_PLAIN_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,8}")
+_SHORT_LINE_BYTES: Final = 12
+_FRAMING_BYTES: Final = 1 << 17
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;.*)?")
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -77,6 +80,7 @@ class ResponseParser:
         "_at",
         "_bodyless",
         "_buffer",
+        "_framing_bytes",
         "_interim",
         "_left",
         "_position",
@@ -90,6 +94,7 @@ class ResponseParser:
         self._at = _At.HEAD
         self._bodyless = method == "HEAD"
         self._buffer = b""
+        self._framing_bytes = 0
         self._interim = 0
         self._left = 0
         self._position = 0  # what lies before it is consumed; tiny chunks must not copy the buffer each
@@ -137,7 +142,9 @@ class ResponseParser:
                 self._sink.take(self._buffer[self._position :])
                 self._position = len(self._buffer)
                 return False
-            case _At.CHUNK_SIZE | _At.CHUNK_END | _At.TRAILER:
+            case _At.CHUNK_SIZE:
+                return self._read_chunks() or self._read_line()
+            case _At.CHUNK_END | _At.TRAILER:
                 return self._read_line()
             case _At.DONE:
                 return False
@@ -167,7 +174,7 @@ class ResponseParser:
     def _begin_body(self, head: Head) -> None:
         """RFC 9112 section 6.3: how long the body is."""
         connection = head.tokens("connection")
-        self.reusable = "close" not in connection and (head.version == "1.1" or "keep-alive" in connection)
+        self.reusable = "close" not in connection and (head.version != "1.0" or "keep-alive" in connection)
         length = _content_length(head)
         codings = head.tokens("transfer-encoding")
         if self._bodyless or head.status in (101, 204, 304):
@@ -197,12 +204,37 @@ class ResponseParser:
         self._at = _At.DONE if self._at is _At.LENGTH else _At.CHUNK_END
         return True
 
+    def _read_chunks(self) -> bool:
+        """Take all chunks that are whole, at once: a body in crumbs must not hold up everybody else."""
+        buffer, at, pieces = self._buffer, self._position, []
+        while (end := buffer.find(b"\r\n", at, at + _SHORT_LINE_BYTES)) > 0:
+            match = _PLAIN_SIZE.fullmatch(buffer, at, end)
+            stop = end + 2 + int(match[0], 16) if match is not None else 0
+            if stop <= end + 2 or buffer[stop : stop + 2] != b"\r\n":
+                break
+            pieces.append(buffer[end + 2 : stop])
+            self._spend(end + 4 - at)
+            at = stop + 2
+        if not pieces:
+            return False
+        self._position = at
+        self._sink.take(b"".join(pieces))
+        return True
+
+    def _spend(self, framing_bytes: int) -> None:
+        self._framing_bytes += framing_bytes
+        if self._framing_bytes > _FRAMING_BYTES:
+            raise Fault(
+                Reason.BODY_TOO_LARGE, f"spends more than {_FRAMING_BYTES} bytes on framing its chunks"
+            )
+
     def _read_line(self) -> bool:
         end = self._buffer.find(b"\n", self._position)
         if (len(self._buffer) if end < 0 else end) - self._position > _LINE_BYTES:
             raise Fault(Reason.PROTOCOL, f"sent a line of more than {_LINE_BYTES} bytes between chunks")
         if end < 0:
             return False
+        self._spend(end + 1 - self._position)
         line = self._buffer[self._position : end].removesuffix(b"\r")
         self._position = end + 1
         if self._at is _At.CHUNK_SIZE:
@@ -232,12 +264,15 @@ class ResponseParser:
 
 def parse_head(raw: bytes) -> Head:
     """Status line and fields of `raw`, which ends before the empty line. Raises Fault."""
-    lines = raw.replace(b"\r\n", b"\n").split(b"\n")
+    lines = raw.split(b"\r\n")
+    if b"\n" in raw.replace(b"\r\n", b""):
+        lines = [line.removesuffix(b"\r") for line in raw.split(b"\n")]
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
         raise Fault(Reason.PROTOCOL, f"sent a status line that is not valid: {shown(lines[0])}")
     major, minor = match[1].decode(), match[2].decode()
-    if major != "1" or minor not in "01":
+    # RFC 9110 section 2.5: a higher minor version is understood as the highest one known.
+    if major != "1":
         raise Fault(Reason.HTTP_VERSION, f"answered in HTTP/{major}.{minor}")
     fields = _fields(lines)
     joined = dict(fields)
