@@ -16,8 +16,8 @@ from checks.target import Kind
 from checks.verdict import Verdict
 
 _ORDER: Final = {state: place for place, state in enumerate(SEVERITY)}
-_NEVER: Final = Verdict()
 _SLICE_ROWS: Final = 500
+_NO_LATENCY: Final = frozenset({State.UNKNOWN, State.DOWN, State.ASLEEP})
 # States that need nobody: asleep is on purpose, starting is within its grace.
 WELL: Final = frozenset({State.UP, State.ASLEEP, State.STARTING})
 
@@ -32,66 +32,52 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """Everything watched under one name in one environment; it is as well as the worst of its checks."""
+    """Everything watched under one name in one environment; it is as well as the worst of its checks.
+
+    `worst` is the check that decides about the state, `main` the one whose latency stands for the component.
+    """
 
     env: str
     service: str
     kind: Kind
     looks: tuple[Look, ...]
     depends_on: tuple[str, ...]
-
-    @property
-    def worst(self) -> Look:
-        """The check that decides about the state: worst first, then the one that lasts longest."""
-        return min(self.looks, key=lambda look: (_ORDER[look.shown.state], look.shown.since_s))
+    worst: Look
+    main: Look
 
     @property
     def state(self) -> State:
         return self.worst.shown.state
 
     @property
-    def main(self) -> Look:
-        """The check whose latency stands for the component: the deciding one's, else the first's."""
-        worst = self.worst
-        if worst.shown.state not in WELL and _latency_s(worst) is not None:
-            return worst
-        return next((look for look in self.looks if _latency_s(look) is not None), worst)
-
-    @property
     def latency_s(self) -> float | None:
         """The latest latency of `main`; None while it says nothing about now."""
-        look = self.main
-        return None if look.shown.state in {State.UNKNOWN, State.DOWN, State.ASLEEP} else _latency_s(look)
+        return None if self.main.shown.state in _NO_LATENCY else _latency_s(self.main)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """One environment with its components, worst first within each state, else in the file's order."""
+    """One environment; components not well come first, worst first, causes before what follows from them.
+
+    `roots` are those not well that no other of them explains by `depends_on`.
+    """
 
     info: EnvironmentInfo
     components: tuple[Component, ...]
     states: dict[State, int]
+    not_well: tuple[Component, ...]
+    roots: tuple[Component, ...]
+    seen: bool
 
     @property
     def state(self) -> State:
-        """The worst of its components; unknown while there are none."""
-        return next((state for state in SEVERITY if self.states.get(state)), State.UNKNOWN)
-
-    @property
-    def seen(self) -> bool:
-        """Whether any look has finished."""
-        return any(look.row.looks for component in self.components for look in component.looks)
-
-    @property
-    def not_well(self) -> tuple[Component, ...]:
-        """Components that are down, degraded or cannot be seen."""
-        return tuple(component for component in self.components if component.state not in WELL)
-
-    def roots(self) -> tuple[Component, ...]:
-        """Of those not well, the ones that no other of them explains by `depends_on`."""
-        failing = {component.service for component in self.not_well}
-        roots = tuple(part for part in self.not_well if not failing & set(part.depends_on))
-        return roots or self.not_well  # A cycle of dependencies has no root; then all are named.
+        """The worst of its components that are not well, else up if any is; unknown while there are none."""
+        if self.not_well:
+            return self.not_well[0].state
+        return next(
+            (state for state in (State.UP, State.STARTING, State.ASLEEP) if state in self.states),
+            State.UNKNOWN,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,19 +175,44 @@ def phrase(component: Component) -> str:
 
 
 def _component(env: str, service: str, looks: list[Look]) -> Component:
-    depends_on = tuple(dict.fromkeys(name for look in looks for name in look.row.depends_on))
+    worst = looks[0]
+    if len(looks) > 1:
+        worst = min(looks, key=lambda look: (_ORDER[look.shown.state], look.shown.since_s))
+    main = worst
+    if worst.shown.state in WELL or _latency_s(worst) is None:
+        main = next((look for look in looks if _latency_s(look) is not None), worst)
     return Component(
-        env=env, service=service, kind=looks[0].row.target.kind, looks=tuple(looks), depends_on=depends_on
+        env=env,
+        service=service,
+        kind=looks[0].row.target.kind,
+        looks=tuple(looks),
+        depends_on=tuple(dict.fromkeys(name for look in looks for name in look.row.depends_on)),
+        worst=worst,
+        main=main,
     )
 
 
 def _environment(info: EnvironmentInfo, components: list[Component]) -> Environment:
-    placed = [(_ORDER[component.state], component) for component in components]
-    placed.sort(key=lambda pair: pair[0] if pair[1].state not in WELL else len(SEVERITY))
     states: dict[State, int] = {}
-    for order, _ in placed:
-        states[SEVERITY[order]] = states.get(SEVERITY[order], 0) + 1
-    return Environment(info=info, components=tuple(component for _, component in placed), states=states)
+    for component in components:
+        states[component.state] = states.get(component.state, 0) + 1
+    failing = {component.service for component in components if component.state not in WELL}
+
+    def explained(component: Component) -> bool:
+        return not failing.isdisjoint(component.depends_on)
+
+    not_well = [component for component in components if component.state not in WELL]
+    not_well.sort(key=lambda component: (_ORDER[component.state], explained(component)))
+    well = [component for component in components if component.state in WELL]
+    roots = tuple(component for component in not_well if not explained(component))
+    return Environment(
+        info=info,
+        components=(*not_well, *well),
+        states=states,
+        not_well=tuple(not_well),
+        roots=roots or tuple(not_well),  # A cycle of dependencies has no root; then all are named.
+        seen=any(look.row.looks for component in components for look in component.looks),
+    )
 
 
 def _ranked(environments: tuple[EnvironmentInfo, ...]) -> list[EnvironmentInfo]:

@@ -18,7 +18,7 @@ from aiohttp import web
 from agent.exposition.negotiation import accepts_gzip
 from agent.web.exchange import EVENT_STREAM, Answer, Asked, Refused, problem
 from agent.web.openapi import openapi
-from agent.web.page.handlers import PAGE_ROUTES
+from agent.web.page.handlers import page_routes
 from agent.web.routes import ROUTES, Route
 from agent.web.source import Source
 from checks.secret import Secret
@@ -69,7 +69,7 @@ async def serving(source: Source, options: WebOptions, *, more: tuple[Route, ...
     door = _Door(source, options)
     app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refusals])
     described = Route(path="/api/v1/openapi.json", handler=openapi)
-    for route in (*PAGE_ROUTES, *ROUTES, described, *more):
+    for route in (*page_routes(), *ROUTES, described, *more):
         if route.method == "GET":
             app.router.add_get(route.path, door.handler(route), allow_head=True)
         else:

@@ -54,7 +54,7 @@ def sentence(overview: Overview, *, started_s: float) -> Sentence:
 
 def _headline(environment: Environment) -> str:
     state, name = environment.state, environment.info.name
-    worst = [component for component in environment.roots() if component.state is state]
+    worst = [component for component in environment.roots if component.state is state]
     worst = worst or [component for component in environment.not_well if component.state is state]
     if len(worst) == 1:
         return f"{worst[0].service} {phrase(worst[0])} in {name}"
@@ -65,7 +65,7 @@ def _headline(environment: Environment) -> str:
 
 
 def _wrong(environment: Environment, now_s: float) -> str:
-    roots = environment.roots()
+    roots = environment.roots
     told = [_reason(component, now_s) for component in roots[:2]]
     if len(roots) > 2:
         told.append(f"Also not well: {listed(component.service for component in roots[2:])}.")

@@ -44,9 +44,9 @@ async def test_status_names_the_cause_before_what_follows_from_it() -> None:
         "Auth and chat depend on it and suffer too. Gateway is up."
     )
     assert [part.service for part in status.environments[0].components] == [
+        "postgres",
         "auth",
         "chat",
-        "postgres",
         "gateway",
     ]
 
