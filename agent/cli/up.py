@@ -15,7 +15,7 @@ from agent.local.child import LocalError
 from agent.local.events import happenings
 from agent.local.folder import LocalFolder
 from agent.local.narration import Narration, standard_output
-from agent.local.overlay import agent_environment, write_overlay
+from agent.local.overlay import agent_environment, validate, write_overlay
 from agent.local.parts import SERVICES, LocalParts, LocalPlan
 from agent.local.ports import LOOPBACK, is_free
 from agent.local.supervisor import Supervisor, table
@@ -117,7 +117,8 @@ class _Run:
             if not self._stop.is_set():
                 await self._unless_stopped(self._watch())
         finally:
-            self._narration.progress("stopping")
+            if self._stop.is_set():
+                self._narration.plain("stopping, what was started last first; Ctrl-C again kills at once")
             await self._supervisor.stop()
         self._narration.plain(f"stopped; the data stays in {_short(self._folder.path)}")
         return _OK
@@ -127,15 +128,16 @@ class _Run:
         parts = LocalParts(self._folder, self._plan)
         for name in self._folder.moved:
             narration.part(name, "note", f"its old port is taken by another program, now {parts.ports[name]}")
+        overlay = write_overlay(
+            self._folder.path / "overlay.yaml", parts, self._plan, colour=narration.colour
+        )
+        validate(overlay, parts, self._plan)
         narration.progress("starting PostgreSQL and NATS")
         await start(parts.postgres(), parts.nats())
         parts.prepare_database()
         narration.progress("starting the services")
         await start(*parts.services())
         narration.progress("starting the agent")
-        overlay = write_overlay(
-            self._folder.path / "overlay.yaml", parts, self._plan, colour=narration.colour
-        )
         await start(parts.agent(overlay, agent_environment(parts), follow=narration.follow))
         if self._rate > 0:
             await start(parts.traffic(self._rate))
@@ -148,8 +150,8 @@ class _Run:
 
     async def _retell(self) -> None:
         async for happening in happenings(self._plan.agent_port):
-            # Pages are printed by the agent's console receiver itself.
-            if happening.kind not in {"", "notification"}:
+            # What becomes of alerts is printed by the agent's console receiver.
+            if happening.kind not in {"", "alert", "notification"}:
                 self._narration.part(happening.subject, happening.state, happening.text)
 
     def _welcome(self) -> str:

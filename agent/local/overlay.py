@@ -29,7 +29,7 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
     except OSError as error:
         raise LocalError(f"cannot read {plan.config}: {error.strerror}") from error
     except PlatformError as error:
-        raise LocalError("\n".join(str(problem) for problem in error.problems)) from error
+        raise LocalError(f"{plan.config} cannot be used:\n{error}") from error
     receivers = _names(file, "alerts", "receivers")
     page = f"http://{LOOPBACK}:{plan.agent_port}"
     environment = plan.environment
@@ -54,6 +54,17 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
     except OSError as error:
         raise LocalError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def validate(overlay: Path, parts: LocalParts, plan: LocalPlan) -> None:
+    """Raise LocalError with what `gaia validate` would say, before anything is started."""
+    from agent.platform.load import load
+
+    try:
+        platform = load(plan.config, overlay=overlay, environ={**os.environ, **agent_environment(parts)})
+        platform.scope(plan.environment)
+    except PlatformError as error:
+        raise LocalError(f"{plan.config} cannot be used:\n{error}") from error
 
 
 def agent_environment(parts: LocalParts) -> dict[str, str]:

@@ -27,6 +27,7 @@ _PYTHON: Final = (sys.executable, "-P", "-m")
 _HOUSE: Final = str(Path(__file__).resolve().parents[2])
 _ALIASES: Final = {"development": "dev", "staging": "staging", "production": "prod"}
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+_MODEL_KEYS: Final = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 _SERVICE_USER: Final = "gaia"
 _AGENT_USER: Final = "gaia_agent"
 
@@ -200,6 +201,8 @@ class LocalParts:
         environ |= {
             f"{each.upper()}_URL": ",".join(self.urls(each)) for each in SERVICES if each != "gateway"
         }
+        models = {name: os.environ[name] for name in _MODEL_KEYS if os.environ.get(name)}
+        environ |= models or {"CHAT_PROVIDER": "offline"}
         return environ | ({"GAIA_FAULTS": "1"} if plan.faults else {})
 
     def _database_url(self, user: str) -> str:

@@ -69,24 +69,31 @@ class Traffic:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; a platform that does not answer is tried again for ever."""
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            due = report = time.monotonic()
-            for number, request in zip(itertools.count(1), itertools.cycle(MIX), strict=False):
-                while not self._token:
-                    self._sign_in()
-                    if stop.wait(0 if self._token else _SIGN_IN_PAUSE_S):
-                        return
-                # After a pause (sleep of the machine, no token) the past is not made up for.
-                due = max(due + self._period_s, time.monotonic() - 1)
-                if stop.wait(max(0.0, due - time.monotonic())):
+        pool = ThreadPoolExecutor(_WORKERS)
+        try:
+            self._walk(pool, stop)
+        finally:
+            # Whoever waits for an answer is left behind: nobody here needs it any more.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _walk(self, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
+        due = report = time.monotonic()
+        for number, request in zip(itertools.count(1), itertools.cycle(MIX), strict=False):
+            while not self._token:
+                self._sign_in()
+                if stop.wait(0 if self._token else _SIGN_IN_PAUSE_S):
                     return
-                if self._in_flight.acquire(blocking=False):
-                    pool.submit(self._send, request, number)
-                else:
-                    self._answers["skipped, too many in flight"] += 1
-                if time.monotonic() - report > _REPORT_EVERY_S:
-                    report = time.monotonic()
-                    self._report()
+            # After a pause (sleep of the machine, no token) the past is not made up for.
+            due = max(due + self._period_s, time.monotonic() - 1)
+            if stop.wait(max(0.0, due - time.monotonic())):
+                return
+            if self._in_flight.acquire(blocking=False):
+                pool.submit(self._send, request, number)
+            else:
+                self._answers["skipped, too many in flight"] += 1
+            if time.monotonic() - report > _REPORT_EVERY_S:
+                report = time.monotonic()
+                self._report()
 
     def _sign_in(self) -> None:
         for path in ("/api/v1/auth/users", "/api/v1/auth/tokens"):
@@ -150,12 +157,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("url")
     parser.add_argument("--rate", type=float, default=5.0, help="requests per second")
     args = parser.parse_args(words)
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Traffic(args.url, password=os.environ[PASSWORD_VARIABLE], rate=args.rate).run(stop)
-    # Requests in flight are left to themselves: `gaia up` waits for nobody's answer.
-    os._exit(0)
+        # At once: `gaia up` waits for nobody's answer.
+        signal.signal(number, lambda *_: os._exit(0))
+    Traffic(args.url, password=os.environ[PASSWORD_VARIABLE], rate=args.rate).run(threading.Event())
+    return 0
 
 
 if __name__ == "__main__":

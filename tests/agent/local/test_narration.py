@@ -33,7 +33,7 @@ def _without_clock(text: str) -> str:
 def test_a_happening_is_one_line_without_colour_in_a_file() -> None:
     out = _Ascii()
     Narration(out).part("postgres", "down", "killed\n    last line")
-    assert _without_clock(out.getvalue()) == "12:00:00Z  down      postgres         killed\n    last line\n"
+    assert _without_clock(out.getvalue()) == "12:00:00  down      postgres         killed\n    last line\n"
 
 
 def test_a_terminal_gets_glyph_and_colour(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,7 @@ def test_a_terminal_gets_glyph_and_colour(monkeypatch: pytest.MonkeyPatch) -> No
     out = _Terminal()
     Narration(out).part("nats", "up", "runs again")
     assert (
-        _without_clock(out.getvalue())
-        == "12:00:00Z  \x1b[32m✓ up       \x1b[0m nats             runs again\n"
+        _without_clock(out.getvalue()) == "12:00:00  \x1b[32m✓ up       \x1b[0m nats             runs again\n"
     )
 
 
