@@ -55,11 +55,11 @@ async def observe(
     try:
         async with asyncio.timeout(deadline_s):
             finding = await check.probe()
-    except TimeoutError:
+    except TimeoutError as error:
         finding = Finding(
             state=State.DOWN,
             reason=Reason.TIMEOUT,
-            message=f"{target.address} did not answer within {Duration(deadline_s)}",
+            message=f"{target.address} did not answer within {Duration(deadline_s)}{_unfinished(error)}",
         )
     except OSError as error:
         finding = from_os_error(error, target.address)
@@ -78,6 +78,12 @@ async def observe(
         finding=finding,
         occasion=occasion,
     )
+
+
+def _unfinished(error: TimeoutError) -> str:
+    """What the check noted on its cancellation: the phase that did not end."""
+    notes: list[str] = getattr(error.__cause__, "__notes__", [])
+    return f": {notes[0]}" if notes and notes[0] else ""
 
 
 def from_os_error(error: OSError, address: str) -> Finding:

@@ -84,10 +84,14 @@ class HttpCheck:
         return await self._probe_one(None)
 
     async def _probe_one(self, address: str | None) -> Finding:
-        look = Look(journey=Journey(deadline_s=time.monotonic() + self._options.timeout))
+        look = Look(journey=Journey.within(self._options.timeout))
         fault: Fault | None = None
         try:
             await self._look(look, address)
+        except asyncio.CancelledError as error:
+            # The caller's deadline: `observe` tells this with its own.
+            error.add_note(look.journey.unfinished)
+            raise
         except DeadlinePassed:
             fault = timed_out(look.journey, self._options.timeout)
         except CertificateFault as error:
@@ -101,7 +105,7 @@ class HttpCheck:
     async def _probe_every_address(self) -> Finding:
         from checks.http.addresses import agreement
 
-        journey = Journey(deadline_s=time.monotonic() + self._options.timeout)
+        journey = Journey.within(self._options.timeout)
         try:
             host = self._request.origin.host
             addresses = await resolve(host, self._options.ip, self._kit.resolver, journey)

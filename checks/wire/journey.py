@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Final
 
 from checks.finding import Evidence, Phase, PhaseTime
 
-_EVIDENCE_CHARS = 500
+_EVIDENCE_CHARS: Final = 500
+_MARGIN_S: Final = 0.03
+_MARGIN_SHARE: Final = 0.05
+_UNFINISHED: Final = {
+    Phase.RESOLVE: "the name look-up did not end",
+    Phase.CONNECT: "nothing accepted the connection",
+    Phase.TLS: "the TLS handshake did not end",
+    Phase.PROCESSING: "it accepted the request and sent no answer",
+    Phase.TRANSFER: "the answer did not end",
+}
 
 
 class Journey:
@@ -22,6 +32,16 @@ class Journey:
         self._began_s = 0.0
         self._times: dict[Phase, float] = {}
         self.evidence: dict[str, str] = {}
+
+    @classmethod
+    def within(cls, timeout_s: float) -> Journey:
+        """A journey of `timeout_s`, less a little: a caller with the same deadline gets its whole story."""
+        return cls(deadline_s=time.monotonic() + timeout_s - min(_MARGIN_S, timeout_s * _MARGIN_SHARE))
+
+    @property
+    def unfinished(self) -> str:
+        """What is going on right now, as the end of a sentence; empty between phases."""
+        return f"{_UNFINISHED[self.phase]} ({self.phase} unfinished)" if self.phase is not None else ""
 
     def begin(self, phase: Phase) -> None:
         self.phase = phase

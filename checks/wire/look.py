@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from checks.finding import Finding, Measure, Phase, State
 from checks.reason import Reason
@@ -13,30 +12,23 @@ from checks.units import Duration
 from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, fault_of, no_socket_left
 from checks.wire.journey import Journey
 
-_UNFINISHED: Final = {
-    Phase.RESOLVE: "the name look-up did not end",
-    Phase.CONNECT: "nothing accepted the connection",
-    Phase.TLS: "the TLS handshake did not end",
-    Phase.PROCESSING: "it accepted the request and sent no answer",
-    Phase.TRANSFER: "the answer did not end",
-}
-
 
 def timed_out(journey: Journey, timeout_s: float) -> Fault:
     """The fault of a look cut off at its deadline, naming the unfinished phase."""
-    timeout = Duration(timeout_s)
-    if journey.phase is None:
-        return Fault(Reason.TIMEOUT, f"did not answer within {timeout}")
-    unfinished = f"{_UNFINISHED[journey.phase]} ({journey.phase} unfinished)"
-    return Fault(Reason.TIMEOUT, f"did not answer within {timeout}: {unfinished}")
+    unfinished = f": {journey.unfinished}" if journey.unfinished else ""
+    return Fault(Reason.TIMEOUT, f"did not answer within {Duration(timeout_s)}{unfinished}")
 
 
 async def look(target: Target, timeout_s: float, act: Callable[[Journey], Awaitable[Finding]]) -> Finding:
     """Let `act` look within `timeout_s`; whatever ends it early becomes its Finding."""
-    journey = Journey(deadline_s=time.monotonic() + timeout_s)
+    journey = Journey.within(timeout_s)
     try:
         try:
             return await act(journey)
+        except asyncio.CancelledError as error:
+            # The caller's deadline: `observe` tells this with its own.
+            error.add_note(journey.unfinished)
+            raise
         except DeadlinePassed:
             raise timed_out(journey, timeout_s) from None
         except OSError as error:
