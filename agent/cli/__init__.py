@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "check": ("agent.cli.check", "look once, now: exit 0 up, 1 degraded, 2 down, 3 unknown"),
     "reload": ("agent.cli.reload", "have the running agent read gaia.yaml again"),
     "validate": ("agent.cli.validate", "check gaia.yaml: every mistake at once, with its place"),
+    "dlq": ("agent.cli.dlq", "telemetry a backend refused: list, show, replay or drop it"),
     "schema": ("agent.cli.schema", "print the JSON Schema of gaia.yaml, for editors"),
 }
 

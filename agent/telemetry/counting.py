@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,8 @@ class Content:
     invalid: int = 0
     oldest_ns: int = 0
     tallies: tuple[SpanTally | LogTally, ...] = ()
+    # The same for the same request sent again, empty where two equal requests may be two events.
+    identity: bytes = b""
 
 
 class Counting:
@@ -79,6 +82,9 @@ class Counting:
             invalid=sum(part.invalid for part in parts),
             oldest_ns=min((part.oldest_ns for part in parts if part.oldest_ns), default=0),
             tallies=tuple(tally for part in parts for tally in part.tallies),
+            identity=b"".join(part.identity for part in parts)
+            if all(part.identity for part in parts)
+            else b"",
         )
 
     def _look(self, signal: Signal, body: bytes) -> Content:
@@ -86,13 +92,24 @@ class Counting:
         match signal:
             case Signal.TRACES:
                 spans = self._spans.tally(schema.parse_slim_traces(body))
-                return Content(Lane.TRACES, spans.spans - spans.invalid, spans.invalid, tallies=(spans,))
+                return Content(
+                    lane=Lane.TRACES,
+                    items=spans.spans - spans.invalid,
+                    invalid=spans.invalid,
+                    tallies=(spans,),
+                    identity=spans.identity,
+                )
             case Signal.METRICS:
                 return Content(Lane.METRICS, sum(_points(message)))
             case Signal.LOGS:
                 logs = self.logs.tally(message.resource_logs, self._names)
                 lane = Lane.ERRORS if logs.worst >= ERROR else Lane.LOGS
-                return Content(lane, logs.records, oldest_ns=logs.oldest_ns, tallies=(logs,))
+                # Only a clock's reading is finer than a millisecond: no two events share it and every byte.
+                precise = logs.oldest_ns % 1_000_000
+                identity = sha256(body).digest() if precise else b""
+                return Content(
+                    lane, logs.records, oldest_ns=logs.oldest_ns, tallies=(logs,), identity=identity
+                )
 
     def apply(self, content: Content, head: Head) -> None:
         """Count what is now on disk."""

@@ -25,7 +25,7 @@ from agent.telemetry.http_server import Answer
 from agent.telemetry.inflate import inflate
 from agent.telemetry.options import IntakeOptions
 from agent.telemetry.record import Head as RecordHead
-from agent.telemetry.signals import Lane, Rejected, Signal
+from agent.telemetry.signals import Rejected, Signal
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -94,8 +94,6 @@ class Reception:
     async def _accept(self, signal: Signal, head: Head, body: bytes) -> int:
         """Keep a body; the number of invalid spans left out. Returns once it is on disk."""
         gzip = head.headers.get("content-encoding", "").lower() == "gzip"
-        # A retry is the same bytes but for gzip's header, which holds the time of compression.
-        digest = sha256(body[10:] if gzip else body).digest()[:16]
         plain = inflate(body, max_bytes=self._options.request) if gzip else body
         log, counting = await self._opened()
         if _media_type(head) == JSON:
@@ -113,7 +111,7 @@ class Reception:
             gzip=gzip,
             items=content.items,
             oldest_ns=content.oldest_ns,
-            digest=digest if _has_identity(content) else secrets.token_bytes(16),
+            digest=_digest(content, plain),
         )
         if await log.append(record, body, apply=partial(self._counted, counting, content)) is None:
             self.retried += 1
@@ -167,6 +165,8 @@ def _media_type(head: Head) -> str:
     return head.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _has_identity(content: Content) -> bool:
-    """Whether equal bodies must be one sent twice: spans have ids, and a clock's reading is nearly one."""
-    return content.lane is Lane.TRACES or bool(content.oldest_ns % 1_000_000)
+def _digest(content: Content, plain: bytes) -> bytes:
+    """What a retry shares with the first try. Over little, because hashing much would give up the GIL."""
+    if not content.identity:
+        return secrets.token_bytes(16)
+    return sha256(b"%d.%d." % (content.items, len(plain)) + content.identity).digest()[:16]

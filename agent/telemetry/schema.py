@@ -21,10 +21,6 @@ _SLIM_PACKAGE: Final = "gaia.slim"
 Scalar = str | int | float | bool | None
 
 
-class SlimStatus(Protocol):
-    code: int
-
-
 class SlimResource(Protocol):
     attributes: Iterable[bytes]
 
@@ -42,7 +38,7 @@ class SlimSpan(Protocol):
     start_time_unix_nano: int
     end_time_unix_nano: int
     attributes: Iterable[bytes]
-    status: SlimStatus
+    status: bytes
 
 
 class SlimScopeSpans(Protocol):
@@ -135,6 +131,14 @@ def message_class(descriptor: Any) -> type[Message]:
     return cast("type[Message]", GetMessageClass(descriptor))
 
 
+def as_text(signal: Signal, body: bytes) -> str:
+    """A whole request as protobuf's text format, for people."""
+    try:
+        return str(parse(signal, body))
+    except Rejected as rejected:
+        return rejected.text
+
+
 def to_json(value: Any) -> str:
     """An AnyValue that is no scalar, as text for people."""
     from google.protobuf.json_format import MessageToJson  # type: ignore[import-untyped]  # ships no types
@@ -164,7 +168,6 @@ def _slim_traces() -> type[Message]:
     text, blob, nested = field.TYPE_STRING, field.TYPE_BYTES, field.TYPE_MESSAGE
     # Message: (field, number, type, repeated, nested message); numbers are those of trace.proto v1.
     layout: dict[str, tuple[tuple[str, int, int, bool, str], ...]] = {
-        "Status": (("code", 3, field.TYPE_INT32, False, ""),),
         "Resource": (("attributes", 1, blob, True, ""),),
         "Span": (
             ("trace_id", 1, blob, False, ""),
@@ -175,7 +178,7 @@ def _slim_traces() -> type[Message]:
             ("start_time_unix_nano", 7, field.TYPE_FIXED64, False, ""),
             ("end_time_unix_nano", 8, field.TYPE_FIXED64, False, ""),
             ("attributes", 9, blob, True, ""),
-            ("status", 15, nested, False, "Status"),
+            ("status", 15, blob, False, ""),
         ),
         "ScopeSpans": (("spans", 2, nested, True, "Span"),),
         "ResourceSpans": (

@@ -15,16 +15,22 @@ from agent.telemetry.dead_letters import DeadLetters
 from agent.telemetry.durable_log import DurableLog, LogLimits
 from agent.telemetry.forwarder import Forwarder
 from agent.telemetry.ledger import Account
-from agent.telemetry.options import DestinationOptions
+from agent.telemetry.options import DestinationOptions, IntakeOptions
 from agent.telemetry.post import HttpPost
 from agent.telemetry.record import Head
 from agent.telemetry.signals import Lane, Signal
 from checks.clock import SystemClock
 from checks.secret import Secret
-from checks.units import Duration
+from checks.units import Duration, Size
 from tests.agent.telemetry.backend import ACCEPT, Backend, Verdict, backend
 from tests.agent.telemetry.otlp import logs, messages_of, metrics, traces
 from tests.waiting import until
+
+
+def options_for(tempo: Backend) -> IntakeOptions:
+    return IntakeOptions(
+        listen="127.0.0.1:0", keep_free=Size(0), destinations={"tempo": DestinationOptions(url=tempo.url)}
+    )
 
 
 @dataclass(slots=True)

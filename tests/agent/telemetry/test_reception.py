@@ -132,6 +132,7 @@ def as_json(content: object) -> bytes:
 
 
 async def received(intake: Intake, signal: Signal) -> int:
+    await until(lambda: intake._log is not None)
     log, counting = intake._parts()
     await log.settle()
     return counting.received_items[signal]
