@@ -27,11 +27,13 @@ from agent.prober import Look, Watch
 from agent.scraping import Scraping
 from agent.secrets import secrets
 from agent.settings import Settings, StartError
+from agent.telemetry.intake import Intake
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
 from agent.vitals import Gap, Vitals
 from agent.watching import Watching
 from agent.web.source import AgentPart, Change
+from alerts.requests import RequestSample
 from alerts.view import Transition
 from checks.catalog import MeasureInfo, kind
 from checks.clock import Clock
@@ -73,6 +75,7 @@ class Agent:
         self._scraping = Scraping(self._clock, self._scraped)
         self._imports = ThreadPoolExecutor(1, thread_name_prefix="imports")
         self._ready = False
+        self._intake = self._intake_of(scopes[0])
         self._source = LiveSource(
             clock=self._clock,
             applied=Applied(
@@ -109,6 +112,8 @@ class Agent:
             tasks.create_task(self._history.run())
             for judgement in self._judgements.values():
                 tasks.create_task(judgement.deliver())
+            if self._intake is not None:
+                tasks.create_task(self._receive(self._intake, scopes[0]))
             tasks.create_task(self._scraping.run(scopes))
             tasks.create_task(self._reloads(reload_asked))
             await self._source.restore()
@@ -131,8 +136,11 @@ class Agent:
             service=scraper.service, witness=Witness.SCRAPE, source=scraper.source, totals=scraped.totals
         )
         if sample is not None:
-            self._judgements[scraper.env].requests(sample)
-            self._history.add_requests(sample)
+            self._counted(sample)
+
+    def _counted(self, sample: RequestSample) -> None:
+        self._judgements[sample.env].requests(sample)
+        self._history.add_requests(sample)
 
     def _decided(self, transition: Transition) -> None:
         alert = next((one for one in self._source.alerts() if one.id == transition.fingerprint), None)
@@ -156,6 +164,15 @@ class Agent:
                 judgement.tick()
                 for key in judgement.judge.suspects():
                     self._watching.look_again(key)
+
+    async def _receive(self, intake: Intake, scope: Scope) -> None:
+        try:
+            await intake.run()
+        except OSError as error:
+            raise StartError(
+                f"cannot take telemetry on {scope.agent.otlp_listen}: {error.strerror or error};"
+                " choose another agent.otlp_listen, or null for none"
+            ) from error
 
     async def _serve(self, scope: Scope) -> None:
         """Bring up the web last: importing its library takes longer than everything before."""
@@ -239,6 +256,23 @@ class Agent:
         for (_, service, source), why in self._scraping.failing.items():
             parts.append(part_of(f"metrics of {service} ({source})", why, ""))
         return tuple(parts)
+
+    def _intake_of(self, scope: Scope) -> Intake | None:
+        """What services push is taken in for the first environment; each agent serves one machine."""
+        if scope.agent.otlp_listen is None:
+            return None
+        env = scope.environment_name
+        return Intake(
+            scope.telemetry,
+            directory=self._data / "telemetry",
+            env=env,
+            clock=self._clock,
+            traffic=self._traffic[env],
+            requests=self._counted,
+            error_logs=self._judgements[env].logged,
+            aliases=frozenset({scope.environment.alias}),
+            names={f"{scope.platform}-{name}": name for name in scope.services},
+        )
 
     def _judgement(self, scope: Scope) -> Judgement:
         return Judgement(

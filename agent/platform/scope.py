@@ -17,6 +17,7 @@ from agent.platform.model import (
     Variable,
 )
 from agent.platform.problem import PlatformError, Position, Problem, Problems, nearest
+from agent.telemetry.options import IntakeOptions
 from alerts.receiver import Receiver
 from alerts.rule import Rule
 from alerts.section import AlertsSection
@@ -44,6 +45,7 @@ class Scope:
     agent: Agent
     variables: Mapping[str, Variable]
     security: Security
+    telemetry: IntakeOptions
     latency_edges_s: tuple[float, ...]
     probe_targets: tuple[str, ...]
     probe_modules: Mapping[str, object]

@@ -16,6 +16,7 @@ SECTIONS: Final[dict[str, str]] = {
     "variables": "What the services must find in their environment, by name.",
     "security": "What must hold for connections and data.",
     "agent": "The agent's own settings.",
+    "telemetry": "What services push: limits of the intake, and where it is passed on to.",
     "latency_edges": "Bucket edges the services' latency histograms have beside the usual ones.",
     "probe_targets": "What /probe may reach: patterns of host:port.",
     "probe_modules": "Modules of /probe, in blackbox_exporter's format.",
