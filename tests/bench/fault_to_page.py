@@ -37,8 +37,8 @@ _FILE = """\
 platform: bench
 environments: {{production: {{alias: prod, check_interval: 10s}}}}
 services: {{web: {{url: "http://127.0.0.1:{web}"}}}}
-databases: {{postgres: {{url: "{postgres}"}}}}
-brokers: {{nats: {{url: "{nats}"}}}}
+databases: {{postgres: {{url: "{postgres}", profile: development}}}}
+brokers: {{nats: {{url: "{nats}", profile: development}}}}
 agent: {{listen: "127.0.0.1:{port}", otlp_listen: null}}
 alerts: {{receivers: {{desk: {{webhook: {{url: "{webhook}"}}}}}}}}
 """
