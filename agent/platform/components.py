@@ -10,13 +10,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.platform.convert import Reader
+from agent.platform.implied import with_backups, with_machines
 from agent.platform.model import (
     DEFAULT_KINDS,
+    Agent,
     Broker,
     CheckSpec,
     Database,
     Environment,
     Host,
+    Security,
     Service,
     Vantage,
     through_fly_proxy,
@@ -27,6 +30,7 @@ from checks.catalog import kind as check_kind
 from checks.catalog import names as check_names
 from checks.http.options import HttpOptions, check_url
 from checks.units import Duration
+from checks.wire.tls_options import TlsOptions
 
 C = TypeVar("C", Database, Broker, Host)
 _MAX_TIMEOUT_S: Final = 5.0
@@ -44,8 +48,18 @@ _NO_OPTIONS: Final = _NoOptions()
 class ComponentReader:
     """Reads what is watched, for one environment."""
 
-    def __init__(self, reader: Reader, environment: Environment, problems: Problems) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        environment: Environment,
+        problems: Problems,
+        *,
+        security: Security,
+        agent: Agent,
+    ) -> None:
         self._reader = reader
+        self._agent = agent
+        self._tls = TlsOptions(min_version=security.tls_min_version)
         self._environment = environment
         self._problems = problems
 
@@ -72,14 +86,20 @@ class ComponentReader:
             self._http(http, key, url="http://localhost/", defaults={})
             return None
         vantages = []
-        defaults = {"timeout": service.timeout, "slower_than": service.slower_than}
+        defaults = {"timeout": service.timeout, "slower_than": service.slower_than, "tls": self._tls}
         for way, url in _ways(service):
             address = url.rstrip("/") + service.health
             options = self._http(http, key, url=address, defaults=defaults)
             if options is not None:
                 vantages.append(Vantage(name=way, url=url, options=options))
         app = service.app or fly_app(service.internal_url) or fly_app(service.url)
-        return msgspec.structs.replace(service, vantages=tuple(vantages), app=app)
+        service = msgspec.structs.replace(service, vantages=tuple(vantages), app=app)
+        return with_machines(service, self._agent)
+
+    def database(self, name: str, node: Node) -> Database | None:
+        """One database and its backups."""
+        database = self.component(name, node, Database)
+        return None if database is None else with_backups(database)
 
     def component(self, name: str, node: Node, wanted: type[C]) -> C | None:
         """A database, broker or host; the keys of its kind of check stand in the same table."""

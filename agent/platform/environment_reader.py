@@ -10,10 +10,11 @@ from agent.platform.alert_reader import AlertReader
 from agent.platform.components import ComponentReader
 from agent.platform.convert import Reader, Unset
 from agent.platform.effective import own_view
-from agent.platform.model import Agent, Broker, Database, Environment, Host, Security, Table, Variable
+from agent.platform.model import Agent, Broker, Environment, Host, Security, Table, Variable
 from agent.platform.problem import Problems
 from agent.platform.scope import Scope
 from agent.platform.tree import Mapping, Node, Scalar, find, is_null
+from agent.telemetry.options import IntakeOptions
 from checks.units import Duration
 
 T = TypeVar("T", bound=Table)
@@ -46,7 +47,11 @@ class EnvironmentReader:
         """Everything in effect; what could not be read is missing from it and noted as a problem."""
         # A stand-in when its own table is wrong: the other sections' mistakes are told all the same.
         environment = self._environment() or Environment(name=self._name, alias=self._alias)
-        components = ComponentReader(self._reader, environment, self._problems)
+        agent = self._single("agent", Agent) or Agent()
+        security = self._single("security", Security) or Security()
+        components = ComponentReader(
+            self._reader, environment, self._problems, security=security, agent=agent
+        )
         alert_reader = AlertReader(self._reader, environment, self._problems)
         alerts = alert_reader.section(self._root.get("alerts"), self._root)
         return Scope(
@@ -54,15 +59,16 @@ class EnvironmentReader:
             environment_name=self._name,
             environment=environment,
             services=self._each("services", components.service),
-            databases=self._each("databases", lambda name, node: components.component(name, node, Database)),
+            databases=self._each("databases", components.database),
             brokers=self._each("brokers", lambda name, node: components.component(name, node, Broker)),
             hosts=self._each("hosts", lambda name, node: components.component(name, node, Host)),
             rules=alert_reader.in_force(alerts),
             receivers=alerts.receivers,
             alerts=alerts,
-            agent=self._single("agent", Agent) or Agent(),
+            agent=agent,
             variables=self._each("variables", self._variable),
-            security=self._single("security", Security) or Security(),
+            security=security,
+            telemetry=self._telemetry(agent),
             latency_edges_s=self._edges(),
             probe_targets=self._top("probe_targets", tuple[str, ...]) or (),
             probe_modules=self._top("probe_modules", dict[str, Any]) or {},
@@ -93,6 +99,15 @@ class EnvironmentReader:
         if node is None or is_null(node):
             return None
         return self._reader.table(own_view(node, self._name), wanted, key=section)
+
+    def _telemetry(self, agent: Agent) -> IntakeOptions:
+        node = self._root.get("telemetry")
+        if node is None or is_null(node):
+            node = Mapping(self._root.at, {})
+        # Where it listens is one of the agent's own settings, beside the other address.
+        listen = {"listen": agent.otlp_listen} if agent.otlp_listen else {}
+        options = self._reader.table(own_view(node, self._name), IntakeOptions, key="telemetry", fixed=listen)
+        return options or IntakeOptions()
 
     def _top(self, section: str, wanted: Any) -> Any:
         node = self._root.get(section)

@@ -189,7 +189,7 @@ class Backups(Table, frozen=True, kw_only=True):
     keep: Duration = Duration(30 * 86400)
     encrypted: bool = True
     restore_test_every: Duration | None = None
-    path: str | None = None
+    catalogue: str | None = None
 
 
 class Database(Table, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import pytest
 
 from agent.platform.load import load
 from agent.platform.problem import PlatformError
+from agent.platform.sections import SECTIONS
 from alerts.rule import Rule
 from checks.catalog import names
 from tests.agent.platform.files import said
@@ -22,6 +23,7 @@ ENVIRON = {"NOT_A_DURATION": "sw0rdfish"}
 def test_each_mistake_is_said_in_exactly_its_sentence(path: Path) -> None:
     expected = path.read_bytes().split(b"\n", 1)[0].removeprefix(b"# ").decode()
     expected = expected.replace("<kinds>", ", ".join(names())).replace("<signals>", SIGNALS)
+    expected = expected.replace("<sections>", ", ".join(SECTIONS))
     try:
         problems = load(path, environ=ENVIRON).warnings
     except PlatformError as error:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.platform.model import Backups, MachineSize
+from agent.platform.model import Backups, CheckSpec, MachineSize
 from agent.platform.problem import PlatformError
 from agent.platform.scope import Scope
 from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES, Severity, TargetStateRule
+from checks.backups import BackupsOptions
 from checks.http.options import HttpOptions
+from checks.machines.check import MachinesOptions
 from checks.postgres.options import PostgresOptions
 from checks.secret import Secret
 from checks.units import Duration, Size
@@ -255,6 +257,39 @@ def test_nothing_that_may_sleep_is_probed_through_the_proxy_that_would_wake_it(t
         ("public", "https://web-prod.fly.dev"),
         ("internal", "http://web-prod.flycast"),
     ]
+
+
+def test_the_machines_of_an_app_are_looked_after_with_no_request_to_it(tmp_path: Path) -> None:
+    text = SLEEPERS + "agent: {fly_token: '${TOKEN:-}'}\n"
+    check = loaded(tmp_path, text, environ={"TOKEN": "t"}).scope("dev").services["web"].checks["machines"]
+    assert check == CheckSpec(
+        name="machines",
+        kind="machines",
+        interval=Duration(10),
+        timeout=Duration(5),
+        options=MachinesOptions(app="web-dev", minimum=0, token=Secret("t")),
+    )
+    assert loaded(tmp_path, TEN_LINES).scope("production").services["web"].checks == {}
+
+
+def test_backups_are_looked_after_where_their_catalogue_is_known(tmp_path: Path) -> None:
+    text = """\
+platform: p
+environments: {e: {}}
+databases:
+  d: {url: postgresql://h/d, backups: {every: 6h, keep: 7d, encrypted: false, catalogue: /c.json}}
+"""
+    check = loaded(tmp_path, text).scope("e").databases["d"].checks["backups"]
+    assert (check.kind, check.interval) == ("backups", Duration(60))
+    assert check.options == BackupsOptions(
+        catalogue="/c.json", database="d", every=Duration(6 * 3600), keep=Duration(7 * 86400)
+    )
+
+
+def test_https_is_asked_for_in_the_version_that_security_wants(tmp_path: Path) -> None:
+    text = TEN_LINES + "security: {tls_min_version: '1.3'}\n"
+    (way,) = loaded(tmp_path, text).scope("production").services["web"].vantages
+    assert way.options.tls.min_version == "1.3"
 
 
 def test_a_sleeper_is_probed_when_it_may_be_woken_or_is_no_longer_behind_the_proxy(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Checks that follow from what the file says anyway: machines of a Fly.io app, backups of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from agent.platform.model import Agent, CheckSpec, Database, Service
+from checks.units import Duration
+
+
+def with_machines(service: Service, agent: Agent) -> Service:
+    """`service`, its Fly.io machines looked after: the only witness there is while they may sleep."""
+    machines = service.machines
+    if service.app is None or machines is None or "machines" in service.checks:
+        return service
+    from checks.machines.check import MachinesOptions
+
+    options = MachinesOptions(app=service.app, minimum=machines.min, token=agent.fly_token or None)
+    checks = _added(service.checks, "machines", service.interval, service.timeout, options)
+    return msgspec.structs.replace(service, checks=checks)
+
+
+def with_backups(database: Database) -> Database:
+    """`database`, its backups looked after where their catalogue is known."""
+    backups = database.backups
+    if backups is None or backups.catalogue is None or "backups" in database.checks:
+        return database
+    from checks.backups import BackupsOptions
+
+    options = BackupsOptions(
+        catalogue=backups.catalogue,
+        database=database.app or database.name,
+        every=backups.every,
+        keep=backups.keep,
+        encrypted=backups.encrypted,
+        restored_every=backups.restore_test_every,
+    )
+    interval = Duration(max(60.0, database.interval))
+    checks = _added(database.checks, "backups", interval, database.timeout, options)
+    return msgspec.structs.replace(database, checks=checks)
+
+
+def _added(
+    checks: Mapping[str, CheckSpec], kind: str, interval: Duration, timeout: Duration, options: msgspec.Struct
+) -> dict[str, CheckSpec]:
+    spec = CheckSpec(name=kind, kind=kind, interval=interval, timeout=timeout, options=options)
+    return {**checks, kind: spec}
