@@ -78,6 +78,9 @@ def request(
     finally:
         cut.cancel()
         connection.close()
+    if time.monotonic() - started >= deadline_s:
+        # An answer that was cut reads like a short one; whether it was taken is not known.
+        raise NotifyError(f"{parts.hostname} did not finish within {deadline_s:g} s", retryable=True)
     if not 200 <= answer.status < 300:
         retryable = answer.status in _RETRYABLE or answer.status >= 500
         raise NotifyError(
