@@ -1,0 +1,126 @@
+"""What is said of a cluster of three that loses one server, two, or its streams' leaders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.local.nats import LocalNats
+from agent.local.ports import free_ports
+from checks.finding import Finding, State
+from checks.nats.link import Link
+from checks.nats.options import NatsOptions
+from checks.nats.place import Place
+from checks.reason import Reason
+from checks.secret import Secret
+from checks.units import Duration
+from tests.faults.deep.looking import Look
+from tests.servers import private_nats
+
+
+@asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[list[LocalNats]]:
+    ports = free_ports(3)
+    routes = json.dumps([f"nats://127.0.0.1:{port}" for port in ports])
+    async with AsyncExitStack() as stack:
+        contexts = [
+            private_nats(
+                folder,
+                name=f"n{number}",
+                extra_config=f'cluster: {{name: c, listen: "127.0.0.1:{port}", routes: {routes}}}',
+            )
+            for number, port in enumerate(ports, start=1)
+        ]
+        yield list(await asyncio.gather(*(stack.enter_async_context(one) for one in contexts)))
+
+
+def options(servers: list[LocalNats]) -> NatsOptions:
+    return NatsOptions(
+        url=Secret(",".join(server.url for server in servers)),
+        monitor_url=",".join(server.monitor_url for server in servers),
+        jetstream=True,
+        answer_within=Duration(2),
+    )
+
+
+async def until_told(one: Look, reason: Reason, *, within_s: float = 20) -> Finding:
+    found = await one.look()
+    async with asyncio.timeout(within_s):
+        while found.reason is not reason:
+            found = await one.look()
+    return found
+
+
+async def create(server: LocalNats, name: str, replicas: int) -> None:
+    link = await Link.connect("127.0.0.1", server.port)
+    await link.enter(Place(host="127.0.0.1", port=server.port))
+    config = {"name": name, "subjects": [name.lower()], "num_replicas": replicas}
+    async with asyncio.timeout(10):
+        while (
+            b'"error"'
+            in (await link.request(f"$JS.API.STREAM.CREATE.{name}", json.dumps(config).encode())).data
+        ):
+            pass
+    link.close()
+
+
+async def test_a_cluster_loses_one_then_two_then_recovers(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
+        well = await until_told(one, Reason.OK)
+        await create(servers[0], "ORDERS", 3)
+        still_well = await until_told(one, Reason.OK)
+        servers[2].kill()
+        redundancy = await until_told(one, Reason.JS_REDUNDANCY_LOST)
+        servers[1].kill()
+        quorum = await until_told(one, Reason.JS_NO_QUORUM)
+        servers[1].spawn()
+        servers[2].spawn()
+        again = await until_told(one, Reason.OK, within_s=30)
+    assert (well.state, still_well.state, again.state) == (State.UP, State.UP, State.UP)
+    assert "all 3 servers answer" in well.message
+    assert redundancy.state is State.DEGRADED
+    assert "one more failure stops every write" in redundancy.message
+    assert f"127.0.0.1:{servers[2].port}" in redundancy.message
+    assert (quorum.state, quorum.hard) == (State.DOWN, True)
+    assert "2 of 3 servers lost" in quorum.message
+    assert "core messages still pass" in quorum.message
+
+
+async def test_two_frozen_servers_of_three_are_no_quorum(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
+        await until_told(one, Reason.OK)
+        for server in servers[1:]:
+            server.freeze()
+        found = await until_told(one, Reason.JS_NO_QUORUM)
+        for server in servers[1:]:
+            server.thaw()
+    assert found.state is State.DOWN
+
+
+async def test_all_servers_gone_is_named_by_the_first_and_lists_the_others(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
+        for server in servers:
+            server.kill()
+        found = await one.look()
+    assert (found.state, found.reason) == (State.DOWN, Reason.NATS_REFUSED)
+    assert len(found.evidence) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_cluster_smaller_than_expected_is_told_by_one_url(tmp_path: Path, count: int) -> None:
+    async with cluster(tmp_path) as servers:
+        only = NatsOptions(
+            url=Secret(servers[0].url), monitor_url=servers[0].monitor_url, jetstream=True, cluster_size=3
+        )
+        async with Look("nats", only) as one:
+            await until_told(one, Reason.OK)
+            for server in servers[1 : 1 + count]:
+                server.kill()
+            reason = Reason.JS_REDUNDANCY_LOST if count == 1 else Reason.JS_NO_QUORUM
+            found = await until_told(one, reason)
+    assert f"{count} of 3 servers lost" in found.message
