@@ -161,7 +161,7 @@ def _event(owner: Owner, scope: str, log: Any, *, fatal: bool) -> tuple[tuple[st
         scope=name,
         exception=exception,
         stack=said.get("exception.stacktrace", ""),
-        message=message,
+        message=redact(message),
     )
     trace_id = bytes(log.trace_id).hex() if len(log.trace_id) == 16 else said.get("trace_id", "")[:32]
     event = ErrorLog(

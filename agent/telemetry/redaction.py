@@ -12,7 +12,7 @@ _PATTERNS: Final = (
     re.compile(r"(?i)(\b(?:bearer|basic|token|FlyV1)\s+)[A-Za-z0-9._~+/=,_-]{8,}"),
     re.compile(
         r"(?i)(\b[\w-]{0,40}(?:password|passwd|pwd|secret|token|api[_-]?key|authorization|credential)[\w-]{0,40}"
-        r"[\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?!\*\*\*)[^\s\"',;&}]{3,}"
+        r"[\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?!\*\*\*|(?:bearer|basic|token|flyv1)\s)[^\s\"',;&}]{3,}"
     ),
     re.compile(r"()\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"),
     re.compile(r"()\b(?:sk|pk|rk|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{12,}"),

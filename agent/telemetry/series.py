@@ -100,9 +100,9 @@ class SeriesTable:
             self._services[row.key.service].folded += weight
 
     def rows(self) -> Iterator[RequestSeries]:
-        """Every row, service by service."""
+        """Every row that counted anything, service by service."""
         for service in self._services.values():
-            yield from service.rows.values()
+            yield from (row for row in service.rows.values() if row.total)
 
     def services(self) -> tuple[str, ...]:
         """Every service that was ever counted."""
@@ -113,7 +113,7 @@ class SeriesTable:
         parts: dict[str, list[RouteCounts]] = {}
         state = self._services.get(service)
         for row in state.rows.values() if state else ():
-            if not row.key.env or row.key.env in envs:
+            if row.total and (not row.key.env or row.key.env in envs):
                 parts.setdefault(row.key.route, []).append(self._counts(row))
         return {route: merge(counts) for route, counts in parts.items()}
 
