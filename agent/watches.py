@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,15 +15,20 @@ from agent.prober import Watch
 from checks.catalog import ProbeKit, kind
 from checks.secret import Secret
 from checks.target import Kind, Target, TargetKey
+from checks.units import Duration
 
 # Where the agent itself stands; services are seen from where their users or peers stand.
 _HERE: Final = "agent"
+_BEATS_PER_S: Final = 50
+_MOST_HELD: Final = 1000
+_USUAL_HEARTBEAT: Final = Duration(1)
 
 
 def watches(scope: Scope, kit: ProbeKit) -> Iterator[Watch]:
     """Every target of the environment in the file's order, built one by one; nothing is opened yet."""
+    heartbeat = _heartbeat(sum(len(service.vantages) for service in scope.services.values()))
     for service in scope.services.values():
-        yield from _service(scope, service, kit)
+        yield from _service(scope, service, kit, heartbeat)
     for database in scope.databases.values():
         yield from _component(scope, database, Kind.DATABASE, kit)
     for broker in scope.brokers.values():
@@ -45,13 +51,27 @@ def shown_address(url: str) -> str:
     return f"{place}{port}" or "local"
 
 
-def _service(scope: Scope, service: Service, kit: ProbeKit) -> Iterator[Watch]:
+def _heartbeat(targets: int) -> Duration:
+    """How often each held connection is asked, so that all of them together cost about 50 requests a second.
+
+    A death is noticed at once whatever this is; only a freeze waits for the next beat or look. Beyond a
+    thousand targets no connection is held: file descriptors belong to the looks then.
+    """
+    if targets > _MOST_HELD:
+        return Duration(0)
+    return Duration(2.0 ** max(0, math.ceil(math.log2(max(1, targets) / _BEATS_PER_S))))
+
+
+def _service(scope: Scope, service: Service, kit: ProbeKit, heartbeat: Duration) -> Iterator[Watch]:
     for vantage in service.vantages:
+        options = vantage.options
+        if options.heartbeat == _USUAL_HEARTBEAT:
+            options = msgspec.structs.replace(options, heartbeat=heartbeat)
         yield _watch(
             scope,
             _target(scope, service.name, Kind.SERVICE, "http", vantage.name, vantage.options.url),
             "http",
-            vantage.options,
+            options,
             service,
             kit,
         )

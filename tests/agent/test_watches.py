@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.platform.load import load
+from agent.prober import Watch
+from agent.watches import shown_address, watches
+from checks.catalog import ProbeKit
+from checks.clock import SystemClock
+from checks.http.options import HttpOptions
+from checks.resolver import CachingResolver
+from checks.target import Kind
+
+HEAD = "platform: x\nenvironments: {production: {alias: prod, check_interval: 10s}}\n"
+
+
+def built(folder: Path, text: str) -> tuple[Watch, ...]:
+    file = folder / "gaia.yaml"
+    file.write_text(HEAD + text)
+    scope = load(file, environ={}).scope("production")
+    return tuple(watches(scope, ProbeKit(clock=SystemClock(), resolver=CachingResolver())))
+
+
+def test_every_component_of_the_file_becomes_targets_with_their_checks(tmp_path: Path) -> None:
+    placed = built(
+        tmp_path,
+        """
+services:
+  web:
+    {url: "http://web:80", health: /ok, depends_on: [db], slower_than: 1s,
+     checks: {port: {kind: tcp, address: "web:80"}}}
+databases: {db: {url: "postgres://u:secret-word@db:5432/app?x=y"}}
+brokers: {bus: {url: "nats://u:secret-word@bus:4222"}}
+hosts: {here: {}}
+""",
+    )
+    assert [(str(watch.target.key), watch.target.kind, watch.target.address) for watch in placed] == [
+        ("production/web/http@public", Kind.SERVICE, "http://web:80/ok"),
+        ("production/web/port@agent", Kind.SERVICE, "web:80"),
+        ("production/db/postgres@agent", Kind.DATABASE, "db:5432"),
+        ("production/bus/nats@agent", Kind.BROKER, "bus:4222"),
+        ("production/here/host@agent", Kind.HOST, "here"),
+    ]
+    web = placed[0]
+    assert (web.interval_s, web.timeout_s, web.slower_than_s, web.depends_on) == (10.0, 5.0, 1.0, ("db",))
+
+
+@pytest.mark.parametrize(
+    ("targets", "heartbeat_s"), [(4, 1), (50, 1), (51, 2), (400, 8), (1000, 32), (1001, 0)]
+)
+def test_all_heartbeats_together_stay_affordable(tmp_path: Path, targets: int, heartbeat_s: int) -> None:
+    services = "".join(f'  s{number}: {{url: "http://10.0.0.1:{number + 1}"}}\n' for number in range(targets))
+    first = built(tmp_path, f"services:\n{services}")[0]
+    assert isinstance(first.options, HttpOptions)
+    assert first.options.heartbeat == heartbeat_s
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pw@host:8443/health?token=x", "https://host:8443/health"),
+        ("http://[::1]:80/", "http://[::1]:80/"),
+        ("postgres://u:p@db/app", "db"),
+        ("postgres:///app?host=/run/postgresql", "local"),
+        ("nats://[fdaa::3]:4222", "[fdaa::3]:4222"),
+    ],
+)
+def test_an_address_is_shown_without_credentials(url: str, shown: str) -> None:
+    assert shown_address(url) == shown
