@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Final
 
 from agent.board import EventKind
+from agent.desk_routes import desk_routes
 from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
 from agent.exposition.metrics import METRICS
@@ -182,7 +183,8 @@ class Agent:
         )
         options = server.WebOptions(host=host, port=port, token=scope.agent.token)
         try:
-            async with server.serving(self._source, options):
+            more = desk_routes(lambda: tuple(self._judgements.values()))
+            async with server.serving(self._source, options, more=more):
                 self._ready = True
                 # One collection now, and what lives for ever is never looked at again.
                 gc.collect()

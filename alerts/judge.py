@@ -62,6 +62,7 @@ class Judge:
         self._seen_first: dict[str, Rule] = {}
         self._unseen: dict[TargetKey, list[str]] = {}
         self._silences = {one.id: one for one in journal.silences()}
+        self._unreported: tuple[Transition, ...] = ()
         self._last_tick_s = 0.0
         self._alive_s = now_s
         self._pruned_s = now_s
@@ -106,8 +107,8 @@ class Judge:
         """Whether independent places outside answer; if not, and nearly nothing does, it is us."""
         self._reachable = reachable
 
-    def receive(self, alerts: Iterable[ExternalAlert], now_s: float) -> tuple[Transition, ...]:
-        """Take in alerts that others judged, as Alertmanager would."""
+    def receive(self, alerts: Iterable[ExternalAlert], now_s: float) -> None:
+        """Take in alerts that others judged, as Alertmanager would; the next tick returns what changed."""
         touched: list[Instance] = []
         for alert in alerts:
             fresh = external.instance_of(alert, self._plan.env)
@@ -119,7 +120,7 @@ class Judge:
                 self._add(instance)
             external.confirm(instance, alert, now_s)
             touched.append(instance)
-        return self._round(touched, now_s)
+        self._unreported += self._round(touched, now_s)
 
     # Judging.
 
@@ -131,7 +132,8 @@ class Judge:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
         self._isolation()
         due = self._due(now_s)
-        transitions = self._round(due, now_s)
+        transitions = (*self._unreported, *self._round(due, now_s))
+        self._unreported = ()
         self._last_tick_s = now_s
         if self._active and now_s - self._alive_s >= _ALIVE_EVERY_S:
             self._alive_s = now_s

@@ -1,0 +1,163 @@
+"""Where people and programs act on alerts: silences, acks, tests, explanations, Alertmanager's v2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import msgspec
+
+from agent.web.exchange import Answer, Asked, Handler, Refused, answer_json
+from agent.web.routes import Route
+from agent.web.source import Source
+from alerts import alertmanager_api
+from alerts.desk import Desk, Explanation, explain
+
+T = TypeVar("T")
+Desks = Callable[[], Sequence[Desk]]
+
+_V2: Final = (
+    ("GET", "/status"),
+    ("GET", "/receivers"),
+    ("GET", "/alerts"),
+    ("GET", "/alerts/groups"),
+    ("POST", "/alerts"),
+    ("GET", "/silences"),
+    ("POST", "/silences"),
+    ("GET", "/silence/{id}"),
+    ("DELETE", "/silence/{id}"),
+)
+
+
+class NewAck(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes which alert (its name, fingerprint or episode) and for how long."""
+
+    alert: str
+    author: str
+    lasts_s: float = 4 * 3600.0
+
+
+class AckAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The episodes that were acknowledged."""
+
+    episodes: tuple[str, ...]
+
+
+class NewTest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which receiver to try, and who asks."""
+
+    receiver: str
+    author: str = "somebody"
+
+
+class TestAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The channels the test message was queued for."""
+
+    channels: tuple[str, ...]
+
+
+class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every alert that was meant, the most telling first."""
+
+    alerts: tuple[Explanation, ...]
+
+
+def desk_routes(desks: Desks) -> tuple[Route, ...]:
+    """Routes over the judgements of this process."""
+    v2 = tuple(
+        Route(
+            path=f"{alertmanager_api.PREFIX}{path}",
+            method=method,
+            handler=_v2(desks, method),
+            writes=method != "GET",
+        )
+        for method, path in _V2
+    )
+    return (
+        *v2,
+        Route(path="/api/v1/explain", handler=_explain(desks), answer=ExplainAnswer, query=("alert",)),
+        Route(
+            path="/api/v1/acks",
+            method="POST",
+            handler=_ack(desks),
+            writes=True,
+            answer=AckAnswer,
+            body=NewAck,
+        ),
+        Route(
+            path="/api/v1/notify/test",
+            method="POST",
+            handler=_test(desks),
+            writes=True,
+            answer=TestAnswer,
+            body=NewTest,
+        ),
+    )
+
+
+def _v2(desks: Desks, method: str) -> Handler:
+    async def handle(source: Source, asked: Asked) -> Answer:
+        response = alertmanager_api.respond(
+            desks(),
+            method,
+            asked.path,
+            query={name: (value,) for name, value in asked.query.items()},
+            body=asked.body,
+            now_s=source.now_s(),
+        )
+        return Answer(body=response.body, status=response.status)
+
+    return handle
+
+
+def _explain(desks: Desks) -> Handler:
+    async def handle(source: Source, asked: Asked) -> Answer:
+        name = asked.query.get("alert", "")
+        found = [one for desk in desks() for one in explain(desk, name, source.now_s())]
+        if not found:
+            raise Refused(HTTPStatus.NOT_FOUND, f'there is no alert, service or episode called "{name}"')
+        return answer_json(ExplainAnswer(alerts=tuple(found[:50])))
+
+    return handle
+
+
+def _ack(desks: Desks) -> Handler:
+    async def handle(source: Source, asked: Asked) -> Answer:
+        new = _decoded(asked.body, NewAck)
+        if not new.author.strip():
+            raise Refused(HTTPStatus.BAD_REQUEST, "say who takes it: author is empty")
+        episodes = tuple(
+            episode
+            for desk in desks()
+            for episode in desk.judge.ack(new.alert, new.author, source.now_s(), lasts_s=new.lasts_s)
+        )
+        if not episodes:
+            raise Refused(
+                HTTPStatus.NOT_FOUND, f'nobody was called for "{new.alert}", so there is nothing to take'
+            )
+        return answer_json(AckAnswer(episodes=episodes))
+
+    return handle
+
+
+def _test(desks: Desks) -> Handler:
+    async def handle(_: Source, asked: Asked) -> Answer:
+        new = _decoded(asked.body, NewTest)
+        channels = tuple(name for desk in desks() for name in desk.test(new.receiver, new.author))
+        if not channels:
+            known = ", ".join(dict.fromkeys(name for desk in desks() for name in desk.judge.plan.receivers))
+            raise Refused(
+                HTTPStatus.NOT_FOUND,
+                f'no receiver "{new.receiver}" is in use here; there are: {known or "none"}',
+            )
+        return answer_json(TestAnswer(channels=channels))
+
+    return handle
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the body is not what is asked for here: {error}") from error
