@@ -8,6 +8,7 @@ import msgspec
 from msgspec import inspect
 
 from agent.platform.describe import told
+from agent.platform.meanings import MEANINGS
 from agent.platform.model import (
     DEFAULT_KINDS,
     Agent,
@@ -174,7 +175,11 @@ class _Writer:
         for field in struct.fields:
             if field.encode_name in leave_out:
                 continue
-            properties[field.encode_name] = self._type(field.type)
+            meaning = MEANINGS.get(struct.cls.__name__, {}).get(field.encode_name)
+            properties[field.encode_name] = {
+                **({"description": meaning} if meaning else {}),
+                **self._type(field.type),
+            }
             if field.required:
                 required.append(field.encode_name)
         # A value that comes as YAML anchor or by override is still checked by `gaia validate`.
