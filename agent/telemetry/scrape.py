@@ -8,9 +8,11 @@ from typing import Final
 
 from agent.telemetry.dialects import NAMES, RequestTable
 from agent.telemetry.exposition_reader import ExpositionError, ExpositionReader, slices
-from agent.telemetry.fetch import FetchError, fetch
+from agent.telemetry.fetch import FetchError, fetch, page_request
 from agent.telemetry.red import RequestTotals
+from checks.catalog import Resolver
 from checks.clock import Clock
+from checks.resolver import CachingResolver
 
 ACCEPT: Final = "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.8,*/*;q=0.1"
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -29,11 +31,21 @@ class Scraped:
 class Scraper:
     """Reads one instance of one service. `source` names the instance in samples and windows."""
 
-    def __init__(self, *, env: str, service: str, source: str, url: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        env: str,
+        service: str,
+        source: str,
+        url: str,
+        clock: Clock,
+        resolver: Resolver | None = None,
+    ) -> None:
         self.env = env
         self.service = service
         self.source = source
-        self._url = url
+        self._request = page_request(url, accept=ACCEPT)
+        self._resolver = resolver or CachingResolver()
         self._clock = clock
         self._reader = ExpositionReader(NAMES)
         self._rebirths = 0
@@ -45,16 +57,13 @@ class Scraper:
         started = self._clock.monotonic_s()
         totals, error = None, ""
         try:
-            async with asyncio.timeout(deadline_s):
-                page = await fetch(self._url, max_bytes=MAX_BYTES, accept=ACCEPT)
-                totals = await self._read(page.body, at_s)
+            page = await fetch(
+                self._request, resolver=self._resolver, max_bytes=MAX_BYTES, deadline_s=deadline_s
+            )
+            totals = await self._read(page.body, at_s)
             error = "" if totals else "exposes no request series that is known"
-        except TimeoutError:
-            error = f"no answer within {deadline_s:g} s"
         except (FetchError, ExpositionError) as failure:
             error = str(failure)
-        except OSError as failure:
-            error = failure.strerror or str(failure)
         return Scraped(at_s=at_s, duration_s=self._clock.monotonic_s() - started, totals=totals, error=error)
 
     async def _read(self, body: bytes, at_s: float) -> RequestTotals | None:

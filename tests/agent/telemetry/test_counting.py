@@ -104,7 +104,7 @@ def test_old_and_new_conventions_are_counted_alike(
 
 
 def test_a_span_that_says_it_failed_is_an_error_only_where_no_status_says_otherwise() -> None:
-    ok = {"http.request.method": "GET", "http.route": "/a", "http.response.status_code": 404}
+    ok: Attributes = http(404, http_route="/a")
     assert rows(span(ok, status=2)) == [("GET", "/a", "404", False, 1.0)]
     assert rows(span({}, status=2)) == [("", "op", "", True, 1.0)]
 

@@ -138,7 +138,7 @@ async def test_ten_thousand_routes_fold_into_one_row_above_the_cap() -> None:
         (200, b"up 1\n", "exposes no request series"),
         (200, b"http_requests_total{ 1\n", "not a sample"),
         (503, b"", "HTTP 503"),
-        (200, b"x" * 9_000_000, "larger than 8388608 bytes"),
+        (200, b"x" * 9_000_000, "larger than"),
     ],
 )
 async def test_what_cannot_be_read_is_said_and_never_raised(status: int, body: bytes, error: str) -> None:
@@ -168,7 +168,7 @@ async def test_a_refused_connection_is_said() -> None:
     async with answering(b"") as url:
         pass
     scraped = await scraper(url).scrape()
-    assert "refused" in scraped.error.lower() or "Connect call failed" in scraped.error
+    assert scraped.error == "refuses connections: nobody listens there"
 
 
 async def test_reading_a_large_body_leaves_the_loop_free() -> None:
