@@ -51,12 +51,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class TcpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One TCP check of `address` (host:port). `tls` speaks TLS from the start."""
+    """One TCP check of `address` (host:port).
+
+    `tls` says how TLS is spoken: from the start, after `starttls`, or, with `tls_first: false`, only when a
+    step of the dialogue asks for it.
+    """
 
     address: str
     dialogue: tuple[Step, ...] = ()
     starttls: StartTls | None = None
     tls: TlsOptions | None = None
+    tls_first: bool = True
     slower_than: Duration = Duration(2)
     timeout: Duration = Duration(5)
     ip: Family = "any"
@@ -73,8 +78,10 @@ class TcpCheck:
         self._options = options
         self._kit = kit
         self._host, self._port = split_address(options.address)
+        self.chain: tuple[Certificate, ...] = ()  # what the last look was shown
 
     async def probe(self) -> Finding:
+        self.chain = ()
         return await look(self._target, self._options.timeout, self._connect)
 
     async def _connect(self, journey: Journey) -> Finding:
@@ -85,11 +92,12 @@ class TcpCheck:
             talk = _Talk(wire, self._host, options.tls or TlsOptions(), journey)
             if options.starttls is not None:
                 await start_tls(wire, options.starttls)
-            if options.tls is not None or options.starttls is not None:
+            if (options.tls is not None and options.tls_first) or options.starttls is not None:
                 await talk.secure()
             for step in options.dialogue:
                 await talk.take(step)
         except CertificateFault as fault:
+            self.chain = fault.chain
             for fact in chain_evidence(fault.chain):
                 journey.note(fact.name, fact.value)
             return broken(self._target, journey, fault, way_measures(journey.ip, None, fault.chain))
@@ -104,6 +112,7 @@ class TcpCheck:
         options = self._options
         latency_s = journey.latency_s or 0.0
         chain: tuple[Certificate, ...] = seen.chain if seen is not None else ()
+        self.chain = chain
         expiry = expiring(chain, options.tls or TlsOptions(), now_s=self._kit.clock.wall_s())
         deed = "holds the dialogue" if options.dialogue else "accepts connections"
         state, reason, words = State.UP, Reason.OK, f"{deed} in {spell(latency_s)}"

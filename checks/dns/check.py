@@ -106,7 +106,7 @@ class DnsCheck:
 
 def relevant(message: Message, record_type: str) -> tuple[Record, ...]:
     """The answers of the type that was asked for."""
-    return tuple(record for record in message.answers if record.type == record_type)
+    return tuple(record for record in message.answers if record_type in (record.type, "ANY"))
 
 
 def mismatch(message: Message, options: DnsOptions) -> Fault | None:
@@ -118,11 +118,11 @@ def mismatch(message: Message, options: DnsOptions) -> Fault | None:
     if message.rcode == "NOERROR" and len(found) < options.min_answers:
         return Fault(Reason.DNS, f"answers {asked} with {len(found)} records, expected {options.min_answers}")
     for pattern in options.answers:
-        if not any(re.search(pattern, record.data) for record in found):
+        if not any(_like(pattern, record) for record in found):
             said = ", ".join(record.data for record in found)[:150]
             return Fault(Reason.BODY_MATCH, f"answers {asked} with {said}, nothing like {pattern}")
     for record in found:
-        if options.only and not any(re.search(pattern, record.data) for pattern in options.answers):
+        if options.only and not any(_like(pattern, record) for pattern in options.answers):
             return Fault(
                 Reason.BODY_MATCH, f"answers {asked} with {record.data[:150]}, which is not expected"
             )
@@ -130,6 +130,10 @@ def mismatch(message: Message, options: DnsOptions) -> Fault | None:
             least = options.min_ttl
             return Fault(Reason.BODY_MATCH, f"answers {asked} with a TTL of {record.ttl_s}s, below {least}")
     return None
+
+
+def _like(pattern: str, record: Record) -> bool:
+    return re.search(pattern, record.data) is not None or re.search(pattern, str(record)) is not None
 
 
 def _measures(message: Message, *, succeeded: bool) -> tuple[Measure, ...]:
@@ -148,8 +152,6 @@ def _measures(message: Message, *, succeeded: bool) -> tuple[Measure, ...]:
 
 def _evidence(message: Message) -> list[Evidence]:
     return [Evidence(name="rcode", value=message.rcode)] + [
-        Evidence(
-            name=f"answer {place}", value=f"{record.name} {record.ttl_s} {record.type} {record.data}"[:300]
-        )
+        Evidence(name=f"answer {place}", value=str(record)[:300])
         for place, record in enumerate(message.answers[:10])
     ]

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Literal
 
-RecordType = Literal["A", "AAAA", "TXT", "SRV", "MX", "CNAME", "NS", "SOA", "PTR", "CAA"]
+RecordType = Literal["A", "AAAA", "TXT", "SRV", "MX", "CNAME", "NS", "SOA", "PTR", "CAA", "ANY"]
 
 CODES: Final[dict[str, int]] = {
     "A": 1,
@@ -20,6 +20,7 @@ CODES: Final[dict[str, int]] = {
     "AAAA": 28,
     "SRV": 33,
     "CAA": 257,
+    "ANY": 255,
 }
 _NAMES: Final = {code: name for name, code in CODES.items()}
 RCODES: Final = {
@@ -57,6 +58,10 @@ class Record:
     type: str
     ttl_s: int
     data: str
+
+    def __str__(self) -> str:
+        """As in a zone file, and as blackbox_exporter's patterns see it."""
+        return f"{self.name}.\t{self.ttl_s}\tIN\t{self.type}\t{self.data}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

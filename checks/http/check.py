@@ -76,6 +76,7 @@ class HttpCheck:
         self._prebuilt: bytes | None = None
         self._held: _Held | None = None
         self._looks = 0
+        self.chain: tuple[Certificate, ...] = ()  # what the last look was shown
 
     async def probe(self) -> Finding:
         self._looks += 1
@@ -100,6 +101,7 @@ class HttpCheck:
             fault = error
         except NoSocketLeft as error:
             return no_socket_left(self._target, error)
+        self.chain = look.chain
         return finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
 
     async def _probe_every_address(self) -> Finding:

@@ -73,7 +73,7 @@ def _evidence(look: Look, *, excerpt: bool = True) -> tuple[Evidence, ...]:
     if look.chain and excerpt:
         found += chain_evidence(look.chain)
     if journey.evidence:
-        found += journey.facts()
+        found += journey.notes()
     return tuple(found)
 
 

@@ -130,12 +130,19 @@ def _refused(answer: Answer, expect: Expect) -> Judgement:
 
 
 def _mismatch(answer: Answer, expect: Expect) -> tuple[Reason, str] | None:
-    """The first condition on header or body that does not hold."""
+    """The first condition on version, header or body that does not hold."""
+    if expect.version and answer.head.version not in expect.version:
+        expected = ", ".join(expect.version)
+        return Reason.HTTP_VERSION, f"answers in HTTP/{answer.head.version}, expected {expected}"
     for name, pattern in expect.header.items():
         values = [value for key, value in answer.head.fields if key == name.lower()]
         if not any(re.search(pattern, value) for value in values):
             held = f'is "{values[0][:80]}"' if values else "is missing"
             return Reason.HEADER_MATCH, f'answers with a header "{name}" that {held}, expected {pattern}'
+    for name, pattern in expect.header_not.items():
+        for key, value in answer.head.fields:
+            if key == name.lower() and re.search(pattern, value):
+                return Reason.HEADER_MATCH, f'answers with the header "{name}: {value[:80]}", like {pattern}'
     if not (expect.body or expect.body_not or expect.json):
         return None
     text = answer.body.decode("utf-8", "replace")

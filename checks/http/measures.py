@@ -21,6 +21,11 @@ HTTP_MEASURES: Final = (
     MeasureInfo(
         name="probe_http_uncompressed_body_length", type="gauge", help="Bytes of the body after decoding."
     ),
+    MeasureInfo(
+        name="probe_http_last_modified_timestamp_seconds",
+        type="gauge",
+        help="Unix time of the Last-Modified header, if sent.",
+    ),
 )
 
 
@@ -28,7 +33,24 @@ def answer_measures(answer: Answer, *, tls: TlsSeen | None, redirects: int) -> t
     """What a whole answer measures."""
     head = answer.head
     length = head.get("content-length")
-    return _answer_measures(head.status, head.version, length, len(answer.body), tls is not None, redirects)
+    found = _answer_measures(head.status, head.version, length, len(answer.body), tls is not None, redirects)
+    modified_s = _moment(head.get("last-modified"))
+    if modified_s is None:
+        return found
+    return (*found, Measure(name="probe_http_last_modified_timestamp_seconds", value=modified_s))
+
+
+@lru_cache(maxsize=256)
+def _moment(text: str | None) -> float | None:
+    """Unix time of an HTTP date (RFC 9110 section 5.6.7); None when it is none."""
+    if text is None:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 @lru_cache(maxsize=1024)

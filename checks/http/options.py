@@ -54,13 +54,16 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a right answer looks like.
 
-    `status` lists codes (`200`), classes (`2xx`) and ranges (`200-299`); header and body patterns are regular
-    expressions that must be found somewhere, `body_not` ones nowhere; `json` conditions read
-    `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern) and `exists`, and `len(path)`.
+    `status` lists codes (`200`), classes (`2xx`) and ranges (`200-299`), `version` HTTP versions (`1.1`);
+    header and body patterns are regular expressions that must be found somewhere, those of `header_not` and
+    `body_not` nowhere; `json` conditions read `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern)
+    and `exists`, and `len(path)`.
     """
 
     status: tuple[str | int, ...] = ("2xx",)
+    version: tuple[str, ...] = ()
     header: dict[str, str] = {}
+    header_not: dict[str, str] = {}
     body: tuple[str, ...] = ()
     body_not: tuple[str, ...] = ()
     json: tuple[str, ...] = ()
@@ -69,7 +72,7 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for status in self.status:
             if not _STATUS.fullmatch(str(status)):
                 raise ValueError(f'"{status}" is no status: write 200, 2xx or 200-299')
-        for pattern in (*self.header.values(), *self.body, *self.body_not):
+        for pattern in (*self.header.values(), *self.header_not.values(), *self.body, *self.body_not):
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -109,6 +112,7 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout: Duration = Duration(5)
     tls: TlsOptions = TlsOptions()
     require_tls: bool = False
+    forbid_tls: bool = False
     auth: Auth | None = None
     redirects: int = 5
     address: Literal["happy", "first", "all"] = "happy"

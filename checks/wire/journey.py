@@ -66,5 +66,11 @@ class Journey:
         times = self._times
         return tuple([PhaseTime(phase=phase, duration_s=times[phase]) for phase in times])
 
-    def facts(self) -> tuple[Evidence, ...]:
+    def notes(self) -> tuple[Evidence, ...]:
+        """What was noted on the way."""
         return tuple([Evidence(name=name, value=value) for name, value in self.evidence.items()])
+
+    def facts(self) -> tuple[Evidence, ...]:
+        """The address and what was noted."""
+        where = (Evidence(name="ip", value=self.ip),) if self.ip is not None else ()
+        return (*where, *self.notes())
