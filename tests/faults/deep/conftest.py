@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +85,17 @@ class Private:
 
 def is_root() -> bool:
     return os.geteuid() == 0
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A key and a certificate for `db.test`, signed by itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate")
+    key, cert = folder / "server.key", folder / "server.crt"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db.test",
+         "-addext", "subjectAltName=DNS:db.test", "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return key, cert

@@ -23,7 +23,7 @@ from checks.reason import Reason
 from checks.secret import Secret
 from checks.small_get import SmallGet
 from checks.units import Duration
-from tests.faults.deep.conftest import is_root
+from tests.faults.deep.conftest import certificate, is_root
 from tests.faults.deep.looking import Look, Names, look_once
 from tests.servers import private_nats
 
@@ -79,15 +79,18 @@ async def test_a_killed_server_is_suspected_at_once_and_named_refused(tmp_path: 
 
 
 async def test_a_frozen_server_is_named_within_two_and_a_half_seconds(tmp_path: Path) -> None:
-    async with private_nats(tmp_path) as server, Look("nats", options(server)) as one:
-        async with one.watched() as suspicions:
-            await held(server)
-            server.freeze()
-            async with asyncio.timeout(2.5):
-                assert "silent" in await suspicions.first()
-                found = await one.look()
-            server.thaw()
-            after = await one.look()
+    async with (
+        private_nats(tmp_path) as server,
+        Look("nats", options(server)) as one,
+        one.watched() as suspicions,
+    ):
+        await held(server)
+        server.freeze()
+        async with asyncio.timeout(2.5):
+            assert "silent" in await suspicions.first()
+            found = await one.look()
+        server.thaw()
+        after = await one.look()
     assert told(found) == (State.DOWN, Reason.NATS_FROZEN)
     assert after.state is State.UP
 
@@ -104,12 +107,15 @@ async def test_a_healthy_held_connection_raises_no_suspicion(tmp_path: Path) -> 
 
 async def test_lame_duck_is_announced_and_told(tmp_path: Path) -> None:
     config = 'lame_duck_duration: "31s"\nlame_duck_grace_period: "10s"'
-    async with private_nats(tmp_path, extra_config=config) as server, Look("nats", options(server)) as one:
-        async with one.watched() as suspicions:
-            await held(server)
-            os.kill(server.pid, signal.SIGUSR2)
-            assert "lame duck" in await suspicions.first()
-            found = await one.look()
+    async with (
+        private_nats(tmp_path, extra_config=config) as server,
+        Look("nats", options(server)) as one,
+        one.watched() as suspicions,
+    ):
+        await held(server)
+        os.kill(server.pid, signal.SIGUSR2)
+        assert "lame duck" in await suspicions.first()
+        found = await one.look()
     assert found.reason in (Reason.NATS_LAME_DUCK, Reason.NATS_REFUSED), found.message
 
 
@@ -133,6 +139,37 @@ async def test_a_token_lets_the_agent_in(tmp_path: Path) -> None:
         good = await look_once("nats", NatsOptions(url=Secret(f"nats://t0ken@127.0.0.1:{server.port}")))
         bad = await look_once("nats", NatsOptions(url=Secret(f"nats://nope@127.0.0.1:{server.port}")))
     assert (good.state, bad.reason) == (State.UP, Reason.NATS_AUTH_FAILED)
+
+
+def encrypting(folder: Path) -> tuple[str, Path]:
+    """A server's TLS settings and the certificate to trust."""
+    key, cert = certificate(folder)
+    files = f"cert_file: {json.dumps(str(cert))}, key_file: {json.dumps(str(key))}"
+    return f"tls: {{{files}}}", cert
+
+
+async def test_a_certificate_nobody_signed_is_tls_verify_not_down(tmp_path: Path) -> None:
+    config, _ = encrypting(tmp_path)
+    async with private_nats(tmp_path, extra_config=config) as server:
+        found = await look_once("nats", options(server))
+    assert told(found) == (State.UNKNOWN, Reason.NATS_TLS_VERIFY)
+
+
+async def test_a_certificate_for_another_name_is_tls_verify(tmp_path: Path) -> None:
+    config, cert = encrypting(tmp_path)
+    async with private_nats(tmp_path, extra_config=config) as server:
+        url = Secret(f"tls://127.0.0.1:{server.port}")
+        found = await look_once("nats", NatsOptions(url=url, ca_file=str(cert)))
+    assert told(found) == (State.UNKNOWN, Reason.NATS_TLS_VERIFY)
+
+
+async def test_a_signed_certificate_lets_the_agent_in_encrypted(tmp_path: Path) -> None:
+    config, cert = encrypting(tmp_path)
+    async with private_nats(tmp_path, extra_config=config) as server:
+        wanted = NatsOptions(url=Secret(f"tls://db.test:{server.port}"), ca_file=str(cert))
+        async with Look("nats", wanted, names=Names(**{"db.test": "127.0.0.1"})) as one:
+            found = await one.look()
+    assert told(found) == (State.UP, Reason.OK)
 
 
 async def test_no_connection_left_is_down(tmp_path: Path) -> None:
@@ -214,23 +251,26 @@ async def test_a_stalled_consumer_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_message_nobody_can_digest_is_told_with_its_sequence(tmp_path: Path) -> None:
-    async with private_nats(tmp_path) as server, Look("nats", options(server)) as one:
-        async with one.watched() as suspicions:
-            await held(server)
-            link = await connected(server)
-            await api(link, "STREAM.CREATE.JOBS", name="JOBS", subjects=["j"])
-            config = {
-                "durable_name": "worker",
-                "ack_policy": "explicit",
-                "max_deliver": 1,
-                "ack_wait": 50_000_000,
-            }
-            await api(link, "CONSUMER.DURABLE.CREATE.JOBS.worker", stream_name="JOBS", config=config)
-            await link.request("j", b"x")
-            await link.request("$JS.API.CONSUMER.MSG.NEXT.JOBS.worker", b"1")
-            assert "never acknowledged" in await suspicions.first()
-            found = await one.look()
-            link.close()
+    async with (
+        private_nats(tmp_path) as server,
+        Look("nats", options(server)) as one,
+        one.watched() as suspicions,
+    ):
+        await held(server)
+        link = await connected(server)
+        await api(link, "STREAM.CREATE.JOBS", name="JOBS", subjects=["j"])
+        config = {
+            "durable_name": "worker",
+            "ack_policy": "explicit",
+            "max_deliver": 1,
+            "ack_wait": 50_000_000,
+        }
+        await api(link, "CONSUMER.DURABLE.CREATE.JOBS.worker", stream_name="JOBS", config=config)
+        await link.request("j", b"x")
+        await link.request("$JS.API.CONSUMER.MSG.NEXT.JOBS.worker", b"1")
+        assert "never acknowledged" in await suspicions.first()
+        found = await one.look()
+        link.close()
     assert told(found) == (State.DEGRADED, Reason.JS_POISON_MESSAGES)
     assert "message 1" in found.message
 

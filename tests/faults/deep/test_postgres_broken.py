@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +21,7 @@ from checks.postgres.thresholds import Thresholds
 from checks.reason import Reason
 from checks.secret import Secret
 from checks.units import Duration
-from tests.faults.deep.conftest import Private, is_root
+from tests.faults.deep.conftest import Private, certificate, is_root
 from tests.faults.deep.looking import Look
 from tests.waiting import until
 
@@ -225,19 +224,6 @@ async def test_a_rejecting_hba_is_not_permitted(private: Private) -> None:
             while found.state is not State.UNKNOWN:
                 found = await one.look()
     assert found.reason is Reason.PG_NOT_PERMITTED
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate")
-    key, cert = folder / "server.key", folder / "server.crt"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db.test",
-         "-addext", "subjectAltName=DNS:db.test", "-keyout", key, "-out", cert],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return key, cert
 
 
 def encrypted(private: Private, hba: str) -> tuple[LocalPostgres, Path]:

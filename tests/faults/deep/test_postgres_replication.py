@@ -51,12 +51,22 @@ async def until_told(one: Look, reason: Reason) -> Finding:
     return found
 
 
+async def until_streaming(one: Look) -> None:
+    async with asyncio.timeout(20):
+        while "gaia_postgres_standby_reply_age_seconds" not in {m.name for m in (await one.look()).measures}:
+            pass
+
+
 async def test_a_streaming_pair_is_up_on_both_sides_and_not_behind(private: Private) -> None:
     primary, standby = pair(private)
-    limits = {"replay_age": seconds(5, 30), "receiver_gone": seconds(None, 0.1)}
-    async with Look("postgres", options(primary, role="primary", standbys=1, **limits)) as one:
+    patience, gone = seconds(5, 30), seconds(None, 0.1)
+    async with Look(
+        "postgres", options(primary, role="primary", standbys=1, replay_age=patience, receiver_gone=gone)
+    ) as one:
         upstream = await until_told(one, Reason.OK)
-    downstream = await look_once("postgres", options(standby, role="standby", **limits))
+    downstream = await look_once(
+        "postgres", options(standby, role="standby", replay_age=patience, receiver_gone=gone)
+    )
     assert (upstream.state, downstream.state) == (State.UP, State.UP)
     numbers = {one.name: one.value for one in downstream.measures}
     # The primary is idle: its last commit is old, and the standby is not behind for that.
@@ -83,9 +93,7 @@ async def test_a_missing_standby_is_told_with_the_count(private: Private) -> Non
 async def test_a_standby_that_was_seen_is_missed_without_being_configured(private: Private) -> None:
     primary, standby = pair(private)
     async with Look("postgres", options(primary, replay_age=seconds(5, 30))) as one:
-        while "gaia_postgres_standby_behind_bytes" not in {m.name for m in (await one.look()).measures}:
-            pass
-        await until_told(one, Reason.OK)
+        await until_streaming(one)
         standby.kill()
         found = await until_told(one, Reason.PG_REPLICA_MISSING)
     assert found.state is State.DEGRADED
@@ -94,7 +102,7 @@ async def test_a_standby_that_was_seen_is_missed_without_being_configured(privat
 async def test_a_frozen_standby_is_seen_although_its_state_reads_streaming(private: Private) -> None:
     primary, standby = pair(private)
     async with Look("postgres", options(primary, replay_age=seconds(1.5, None))) as one:
-        await until_told(one, Reason.OK)
+        await until_streaming(one)
         standby.freeze()
         primary.run_sql("CREATE TABLE news (a int); INSERT INTO news VALUES (1)")
         found = await until_told(one, Reason.PG_REPLICATION_LAG)
