@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -28,6 +29,8 @@ from services.instrumentation.settings import Settings
 from services.instrumentation.tracing import Exporter, Tracer
 
 logger = logging.getLogger(__name__)
+
+_STOP_S: Final = 5.0
 
 Background = Callable[[], Coroutine[Any, Any, None]]
 
@@ -149,6 +152,12 @@ async def _forever(name: str, run: Background) -> None:
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    # Python 3.11's wait_for, which drivers use, may swallow a cancellation: repeat it, but not for ever.
+    pending = set(tasks)
+    end_s = time.monotonic() + _STOP_S
+    while pending and time.monotonic() < end_s:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.2)
+    for task in pending:
+        logger.error("background.not_stopped", extra={"task": task.get_name()})

@@ -65,6 +65,12 @@ class Running:
     spans: Recorder
     log: Path
     runner: web.AppRunner
+    server: asyncio.Server
+
+    async def stop(self) -> None:
+        """As if the process had ended; stopping twice is harmless."""
+        self.server.close()
+        await self.runner.cleanup()
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -108,7 +114,7 @@ async def serving(
     server = await listen(runner, kit)
     port = server.sockets[0].getsockname()[1]
     try:
-        yield Running(kit, f"http://127.0.0.1:{port}", spans, log, runner)
+        yield Running(kit, f"http://127.0.0.1:{port}", spans, log, runner, server)
     finally:
         server.close()
         await runner.cleanup()
@@ -158,9 +164,9 @@ class Process:
 
 
 @contextmanager
-def process(service: str, environ: Mapping[str, str]) -> Iterator[Process]:
+def process(service: str, environ: Mapping[str, str], *, port: int = 0) -> Iterator[Process]:
     """A started process on a free port; killed at the end whatever happened."""
-    one = Process(service, {**environ, "PORT": str(free_port())})
+    one = Process(service, {**environ, "PORT": str(port or free_port())})
     one.start()
     try:
         yield one
