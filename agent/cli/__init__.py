@@ -17,9 +17,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("agent.cli.up", "run the whole platform on this machine, watched, until Ctrl-C"),
     "run": ("agent.cli.run", "run the agent until told to stop"),
     "check": ("agent.cli.check", "look once, now: exit 0 up, 1 degraded, 2 down, 3 unknown"),
+    "status": ("agent.cli.status", "how the platform is, asked of the running agent"),
     "reload": ("agent.cli.reload", "have the running agent read gaia.yaml again"),
     "validate": ("agent.cli.validate", "check gaia.yaml: every mistake at once, with its place"),
     "dlq": ("agent.cli.dlq", "telemetry a backend refused: list, show, replay or drop it"),
+    "dashboards": ("agent.cli.dashboards", "the Grafana dashboards as files"),
     "schema": ("agent.cli.schema", "print the JSON Schema of gaia.yaml, for editors"),
 }
 
