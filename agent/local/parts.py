@@ -196,6 +196,8 @@ class LocalParts:
             "NATS_URL": self._nats.url_of(_SERVICE_USER),
             "API_KEY": self._folder.secret("api_key"),
             "ASSET_STORAGE": str(storage),
+            # There is no key here: the answer without a model is what was asked for, not a degradation.
+            "CHAT_PROVIDER": "offline",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.otlp_url,
         }
         environ |= {
