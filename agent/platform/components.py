@@ -38,11 +38,8 @@ _TIMEOUT_SHARE: Final = 0.8
 _COMMON: Final = ("kind", "interval", "timeout")
 
 
-class _NoOptions(msgspec.Struct, frozen=True):
-    """Stands in until a kind's own options are read."""
-
-
-_NO_OPTIONS: Final = _NoOptions()
+# Stands in until a kind's own options are read.
+_NO_OPTIONS: Final[MappingType[str, object]] = {}
 
 
 class ComponentReader:

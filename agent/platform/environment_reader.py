@@ -7,8 +7,9 @@ from collections.abc import Mapping as MappingType
 from typing import Any, Final, TypeVar
 
 from agent.platform.alert_reader import AlertReader
+from agent.platform.careful import Unset
 from agent.platform.components import ComponentReader
-from agent.platform.convert import Reader, Unset
+from agent.platform.convert import Reader
 from agent.platform.effective import own_view
 from agent.platform.model import Agent, Broker, Environment, Host, Security, Table, Variable
 from agent.platform.problem import Problems

@@ -6,7 +6,8 @@ from collections.abc import Mapping as MappingType
 from pathlib import Path
 
 from agent.platform import semantics
-from agent.platform.convert import Reader, Unset
+from agent.platform.careful import Unset
+from agent.platform.convert import Reader
 from agent.platform.environment_reader import EnvironmentReader
 from agent.platform.problem import PlatformError, Position, Problems, nearest
 from agent.platform.read import MAX_BYTES, read

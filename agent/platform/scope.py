@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.platform.convert import Unset
+from agent.platform.careful import Unset
 from agent.platform.model import (
     Agent,
     Broker,
