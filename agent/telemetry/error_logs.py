@@ -57,7 +57,7 @@ class LogTally:
     def add(self, owner: Owner, scope: str, log: Any) -> None:
         """Count one LogRecord."""
         self.records += 1
-        severity = log.severity_number or _TEXT_LEVELS.get(log.severity_text.lower(), 0)
+        severity = log.severity_number or severity_of(log.severity_text)
         at_ns = log.time_unix_nano or log.observed_time_unix_nano
         if at_ns and (not self.oldest_ns or at_ns < self.oldest_ns):
             self.oldest_ns = at_ns
@@ -129,6 +129,11 @@ class LogTable:
                 for log in scope_logs.log_records:
                     tally.add(owner, scope, log)
         return tally
+
+
+def severity_of(text: str) -> int:
+    """OTLP's number for a level's name as loggers write it; 0 for an unknown one."""
+    return _TEXT_LEVELS.get(text.lower(), 0)
 
 
 def fingerprint(*, service: str, scope: str, exception: str, stack: str, message: str) -> str:

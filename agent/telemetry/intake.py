@@ -15,6 +15,7 @@ from agent.telemetry.durable_log import DurableLog, LogLimits
 from agent.telemetry.forwarder import Forwarder
 from agent.telemetry.http_server import HttpServer, ServerLimits, Site
 from agent.telemetry.ledger import Account
+from agent.telemetry.log_sources import LogSources
 from agent.telemetry.options import IntakeOptions, fitted
 from agent.telemetry.post import HttpPost
 from agent.telemetry.reception import Reception
@@ -123,6 +124,14 @@ class Intake:
                 self.forwarders[name] = forwarder
                 tasks.create_task(self._forward(forwarder, post))
             log.on_evict = self._evict
+            sources = LogSources(
+                self._options,
+                directory=self._directory,
+                clock=self._clock,
+                keep=self.reception.keep_logs,
+                log=log,
+            )
+            tasks.create_task(sources.run())
             await self._tick()
 
     async def _forward(self, forwarder: Forwarder, post: HttpPost) -> None:

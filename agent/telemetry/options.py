@@ -29,8 +29,31 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     max_age: Duration | None = None
 
 
+class FlyLogsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fly.io's log stream: `org` is the organisation's slug, `token` one that may only read."""
+
+    org: str
+    token: Secret
+    address: str = "[fdaa::3]:4223"
+    subject: str = "logs.>"
+
+    @property
+    def host(self) -> str:
+        """The address without its port and brackets."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The address's port."""
+        return int(self.address.rpartition(":")[2])
+
+
 class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The OTLP intake. Limits hold for a body as it comes and after decompression."""
+    """What is taken in and passed on. Limits hold for a body as it comes and after decompression.
+
+    `follow` names JSON log files by their service; lines read there and from Fly.io are kept from
+    `log_level` upwards, access lines always.
+    """
 
     listen: str = "127.0.0.1:4318"
     token: Secret | None = None
@@ -40,6 +63,9 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keep_free: Size = Size(256 * _MIB)
     slower_than: tuple[Duration, ...] = (Duration(2),)
     destinations: dict[str, DestinationOptions] = {}
+    follow: dict[str, str] = {}
+    fly_logs: FlyLogsOptions | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "DEBUG"
 
     @property
     def host(self) -> str:

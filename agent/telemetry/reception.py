@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -95,15 +96,30 @@ class Reception:
         """Keep a body; the number of invalid spans left out. Returns once it is on disk."""
         gzip = head.headers.get("content-encoding", "").lower() == "gzip"
         plain = inflate(body, max_bytes=self._options.request) if gzip else body
-        log, counting = await self._opened()
+        _, counting = await self._opened()
         if _media_type(head) == JSON:
             body = plain = await self._from_json(signal, plain)
             gzip = False
         content = await counting.look(signal, plain)
         if content.invalid:
             body, gzip = schema.without_invalid_spans(plain), False
+        await self._append(content, body, gzip=gzip, digest=_digest(content, plain))
+        return content.invalid
+
+    async def keep_logs(self, plain: bytes, *, identity: bytes) -> None:
+        """Keep an ExportLogsServiceRequest of our own making as if it had been pushed; again is once.
+
+        Raises OSError when the disk cannot take it, Rejected while the log is not open.
+        """
+        _, counting = await self._opened()
+        content = replace(await counting.look(Signal.LOGS, plain), identity=identity)
+        await self._append(content, plain, gzip=False, digest=_digest(content, plain))
+
+    async def _append(self, content: Content, body: bytes, *, gzip: bool, digest: bytes) -> None:
+        """Return once it is on disk and counted."""
         if content.items == 0:
-            return content.invalid
+            return
+        log, counting = await self._opened()
         record = RecordHead(
             seq=0,
             received_ns=int(self._clock.wall_s() * 1e9),
@@ -111,11 +127,10 @@ class Reception:
             gzip=gzip,
             items=content.items,
             oldest_ns=content.oldest_ns,
-            digest=_digest(content, plain),
+            digest=digest,
         )
         if await log.append(record, body, apply=partial(self._counted, counting, content)) is None:
             self.retried += 1
-        return content.invalid
 
     async def _opened(self) -> tuple[DurableLog, Counting]:
         if self._kept is None:

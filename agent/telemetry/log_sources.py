@@ -1,0 +1,83 @@
+"""The structured logs that are fetched rather than pushed: files that grow, and Fly.io's stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from agent.telemetry.durable_log import DurableLog
+from agent.telemetry.error_logs import severity_of
+from agent.telemetry.follow import Batch, Follower
+from agent.telemetry.json_lines import Line, to_request
+from agent.telemetry.options import IntakeOptions
+from agent.telemetry.segments import write_whole
+from agent.telemetry.signals import Rejected
+from checks.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+
+class KeepLogs(Protocol):
+    """Where requests of our own making go; the same `identity` again is the same request."""
+
+    async def __call__(self, plain: bytes, *, identity: bytes) -> None: ...
+
+
+class LogSources:
+    """Runs every follower and the stream until cancelled."""
+
+    def __init__(
+        self, options: IntakeOptions, *, directory: Path, clock: Clock, keep: KeepLogs, log: DurableLog
+    ) -> None:
+        self._options = options
+        self._directory = directory
+        self._clock = clock
+        self._keep = keep
+        self._log = log
+        self._least = severity_of(options.log_level)
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for service, path in self._options.follow.items():
+                follower = Follower(
+                    Path(path),
+                    state=self._directory / f"{service}.place",
+                    clock=self._clock,
+                    take=self._take_batch,
+                    keep=self._remember,
+                    resource=(("service.name", service),),
+                )
+                tasks.create_task(follower.run())
+            if self._options.fly_logs is not None:
+                tasks.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        from agent.telemetry.fly_logs import FlyLogs
+        from checks.nats.place import Place
+
+        given = self._options.fly_logs
+        assert given is not None
+        place = Place(host=given.host, port=given.port, user=given.org, password=given.token)
+        stream = FlyLogs(place, subject=given.subject, clock=self._clock, take=self._take_lines)
+        await stream.run()
+
+    async def _take_batch(self, batch: Batch) -> None:
+        await self._take(batch.lines, batch.identity)
+
+    async def _take_lines(self, lines: tuple[Line, ...]) -> None:
+        await self._take(lines, secrets.token_bytes(16))
+
+    async def _take(self, lines: tuple[Line, ...], identity: bytes) -> None:
+        body = to_request(lines, least_severity=self._least)
+        try:
+            await self._keep(body, identity=identity)
+        except Rejected as rejected:
+            raise OSError(rejected.text) from rejected
+
+    async def _remember(self, path: Path, content: bytes) -> None:
+        await self._log.in_thread(partial(write_whole, path, content))
