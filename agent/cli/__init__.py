@@ -18,11 +18,20 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("agent.cli.run", "run the agent until told to stop"),
     "check": ("agent.cli.check", "look once, now: exit 0 up, 1 degraded, 2 down, 3 unknown"),
     "status": ("agent.cli.status", "how the platform is, asked of the running agent"),
+    "alerts": ("agent.cli.alerts", "what is wrong now, and who was called"),
+    "explain": ("agent.cli.explain", "why an alert is as it is, and why somebody was called or not"),
+    "ack": ("agent.cli.ack", "take an alert: reminders and escalation stop"),
+    "silence": ("agent.cli.silence", "add, list or end silences"),
+    "notify": ("agent.cli.notify", "send a test message to a receiver and see whether it arrives"),
+    "backtest": ("agent.cli.backtest", "when a rule would have fired on what was really seen"),
+    "rules": ("agent.cli.rules", "the rules for Prometheus, with tests for promtool"),
     "reload": ("agent.cli.reload", "have the running agent read gaia.yaml again"),
     "validate": ("agent.cli.validate", "check gaia.yaml: every mistake at once, with its place"),
     "dlq": ("agent.cli.dlq", "telemetry a backend refused: list, show, replay or drop it"),
     "dashboards": ("agent.cli.dashboards", "the Grafana dashboards as files"),
+    "doctor": ("agent.cli.doctor", "what is wrong with this installation, and what it may not see"),
     "schema": ("agent.cli.schema", "print the JSON Schema of gaia.yaml, for editors"),
+    "init": ("agent.cli.init", "write a first gaia.yaml from fly*.toml files or running services"),
 }
 
 
