@@ -12,7 +12,7 @@ from agent.web.exchange import Answer, Asked, Handler, Refused, answer_json
 from agent.web.routes import Route
 from agent.web.source import Source
 from alerts import alertmanager_api
-from alerts.desk import Desk, Explanation, explain
+from alerts.desk import DeliveryEntry, Desk, Explanation, deliveries, explain
 
 T = TypeVar("T")
 Desks = Callable[[], Sequence[Desk]]
@@ -55,6 +55,13 @@ class TestAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The channels the test message was queued for."""
 
     channels: tuple[str, ...]
+    episode: str
+
+
+class DeliveriesAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every notice of one episode and what became of it."""
+
+    deliveries: tuple[DeliveryEntry, ...]
 
 
 class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +91,12 @@ def desk_routes(desks: Desks) -> tuple[Route, ...]:
             writes=True,
             answer=AckAnswer,
             body=NewAck,
+        ),
+        Route(
+            path="/api/v1/deliveries",
+            handler=_deliveries(desks),
+            answer=DeliveriesAnswer,
+            query=("episode",),
         ),
         Route(
             path="/api/v1/notify/test",
@@ -122,6 +135,15 @@ def _explain(desks: Desks) -> Handler:
     return handle
 
 
+def _deliveries(desks: Desks) -> Handler:
+    async def handle(_: Source, asked: Asked) -> Answer:
+        episode = asked.query.get("episode", "")
+        rows = tuple(row for desk in desks() for row in deliveries(desk, episode))
+        return answer_json(DeliveriesAnswer(deliveries=rows))
+
+    return handle
+
+
 def _ack(desks: Desks) -> Handler:
     async def handle(source: Source, asked: Asked) -> Answer:
         new = _decoded(asked.body, NewAck)
@@ -144,14 +166,16 @@ def _ack(desks: Desks) -> Handler:
 def _test(desks: Desks) -> Handler:
     async def handle(_: Source, asked: Asked) -> Answer:
         new = _decoded(asked.body, NewTest)
-        channels = tuple(name for desk in desks() for name in desk.test(new.receiver, new.author))
-        if not channels:
+        tested = [desk.test(new.receiver, new.author) for desk in desks()]
+        episode = next((test.episode for test in tested if test.channels), "")
+        if not episode:
             known = ", ".join(dict.fromkeys(name for desk in desks() for name in desk.judge.plan.receivers))
             raise Refused(
                 HTTPStatus.NOT_FOUND,
                 f'no receiver "{new.receiver}" is in use here; there are: {known or "none"}',
             )
-        return answer_json(TestAnswer(channels=channels))
+        channels = tuple(name for test in tested for name in test.channels)
+        return answer_json(TestAnswer(channels=channels, episode=episode))
 
     return handle
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from alerts.dispatcher import Tested
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.machine import Phase
@@ -25,7 +26,7 @@ class Desk(Protocol):
     @property
     def journal(self) -> Journal: ...
 
-    def test(self, receiver: str, author: str) -> tuple[str, ...]: ...
+    def test(self, receiver: str, author: str) -> Tested: ...
 
 
 class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +112,6 @@ def _called(view: AlertView, name: str) -> bool:
 
 def _explained(desk: Desk, view: AlertView) -> Explanation:
     rule = desk.judge.plan.rules.get(view.alertname)
-    rows = desk.journal.outbox_of(view.episode) if view.episode else ()
     return Explanation(
         alertname=view.alertname,
         env=desk.env,
@@ -131,11 +131,21 @@ def _explained(desk: Desk, view: AlertView) -> Explanation:
             TrailEntry(at_s=one.at_s, what=one.what, text=one.text)
             for one in desk.journal.happenings(view.fingerprint)
         ),
-        deliveries=tuple(
-            DeliveryEntry(
-                channel=row.channel, kind=row.notice.kind.value, state=row.state, queued_s=row.created_at_s,
-                ended_s=row.ended_at_s, attempts=row.attempts, error=row.last_error,
-            )
-            for row in rows
-        ),
-    )  # fmt: skip
+        deliveries=deliveries(desk, view.episode),
+    )
+
+
+def deliveries(desk: Desk, episode: str) -> tuple[DeliveryEntry, ...]:
+    """Every notice of one episode and what became of it."""
+    return tuple(
+        DeliveryEntry(
+            channel=row.channel,
+            kind=row.notice.kind.value,
+            state=row.state,
+            queued_s=row.created_at_s,
+            ended_s=row.ended_at_s,
+            attempts=row.attempts,
+            error=row.last_error,
+        )
+        for row in (desk.journal.outbox_of(episode) if episode else ())
+    )

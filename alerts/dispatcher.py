@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -33,6 +33,14 @@ _RESEND_S: Final = 30.0
 _RESOLVED_KEPT_S: Final = 900.0
 _PING_STOPS_AFTER_S: Final = 300.0
 _PING_DEADLINE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """A test message: the channels it was queued for, and the episode its rows are kept under."""
+
+    channels: tuple[str, ...]
+    episode: str
 
 
 def _always() -> bool:
@@ -108,13 +116,13 @@ class Dispatcher:
         """When the dead man's ping was last accepted; 0 when never."""
         return self._pinged_at_s
 
-    def test(self, receiver: str, author: str) -> tuple[str, ...]:
-        """Queue a test message on every channel of a receiver; returns the channels' names."""
+    def test(self, receiver: str, author: str) -> Tested:
+        """Queue a test message on every channel of a receiver."""
         now_s = self._clock.wall_s()
         names = tuple(one.name for one in self._channels if one.receiver == receiver)
         notice = _test_notice(self._env, author, now_s)
         self._journal.commit(Batch(outbox=[(name, 0, notice) for name in names]), now_s)
-        return names
+        return Tested(channels=names, episode=notice.episode)
 
     def _open(self) -> None:
         assert self._group is not None

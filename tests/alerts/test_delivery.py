@@ -280,7 +280,7 @@ async def test_what_was_queued_when_the_process_died_is_sent_by_the_next_and_mar
 async def test_a_test_message_goes_to_every_channel_of_a_receiver() -> None:
     with http_receiver() as inbox:
         async with posted({"a": hook(inbox)}) as post:
-            assert post.dispatcher.test("a", "mira") == ("a/webhook",)
+            assert post.dispatcher.test("a", "mira").channels == ("a/webhook",)
             await until(lambda: kinds(inbox) == ["test "])
 
 
