@@ -22,6 +22,8 @@ from checks.units import Duration
 
 # A message that was given up on stays told for this long; nothing says when it has been dealt with.
 _POISON_TOLD_S: Final = 600.0
+_DYING_S: Final = 0.015
+_DYING_TRIES: Final = 2
 
 
 class NatsCheck:
@@ -55,7 +57,14 @@ class NatsCheck:
         if place in self._doubts.silent:
             # Silence has lasted a while already when a look follows it, so the fresh one may be short.
             limit_s = min(limit_s, SILENCE_S)
-        return await visit(place, self._entry, self._kit, answer_within_s=limit_s)
+        visited = await visit(place, self._entry, self._kit, answer_within_s=limit_s)
+        for _ in range(_DYING_TRIES):
+            if visited.failure is None or visited.failure.reason is not Reason.NATS_NO_BACKEND:
+                break
+            # The socket of a dying server outlives it by some milliseconds: that is no proxy.
+            await asyncio.sleep(_DYING_S)
+            visited = await visit(place, self._entry, self._kit, answer_within_s=limit_s)
+        return visited
 
     async def _judge(self, visits: list[Visit]) -> Finding:
         alive = [one for one in visits if one.link is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import msgspec
@@ -22,6 +23,8 @@ from checks.units import Duration
 
 # Silence of the held session has already lasted when a look follows it, so the fresh one may be short.
 _DOUBTED_S = 0.5
+_DYING_S = 0.015
+_DYING_TRIES = 2
 
 
 class PostgresCheck:
@@ -51,7 +54,7 @@ class PostgresCheck:
         limit_s = float(self._options.answer_within)
         if self._session.silent:
             limit_s = min(limit_s, _DOUBTED_S)
-        knock = await self._knocker.knock(answer_within_s=limit_s)
+        knock = await self._knock(limit_s)
         if knock.timed_out and knock.stage in (Stage.CONNECT, Stage.ENCRYPTION, Stage.STARTUP):
             return await self._stalled(knock, limit_s)
         finding = faults.from_knock(knock, self._place, answer_within_s=limit_s)
@@ -63,6 +66,16 @@ class PostgresCheck:
                 return await self._inside(knock, started, fallback=finding)
             return replace(finding, phases=knock.phases)
         return await self._inside(knock, started, fallback=None)
+
+    async def _knock(self, limit_s: float) -> Knock:
+        knock = await self._knocker.knock(answer_within_s=limit_s)
+        for _ in range(_DYING_TRIES):
+            if not (knock.closed or isinstance(knock.failure, ConnectionError)) or _is_refused(knock):
+                break
+            # The socket of a dying server outlives it by some milliseconds: that is no proxy.
+            await asyncio.sleep(_DYING_S)
+            knock = await self._knocker.knock(answer_within_s=limit_s)
+        return knock
 
     async def _stalled(self, knock: Knock, waited_s: float) -> Finding:
         was_silent = self._session.silent
@@ -165,3 +178,7 @@ class PostgresCheck:
             return finding
         words = f"{finding.message}, for {lasted_s:.0f} s now (grace {self._options.starting_grace})"
         return replace(finding, state=State.DOWN, message=words)
+
+
+def _is_refused(knock: Knock) -> bool:
+    return isinstance(knock.failure, ConnectionRefusedError)

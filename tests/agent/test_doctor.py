@@ -1,0 +1,102 @@
+"""The doctor's SQL works on real servers, and its bundle keeps secrets."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from agent.cli import OK, PROBLEM, UNKNOWN, main
+from agent.cli.doctor import redacted
+from checks.finding import State
+from checks.postgres.options import PostgresOptions
+from checks.postgres.role import role_sql
+from checks.secret import Secret
+from tests.faults.deep.looking import look_once
+from tests.servers import PostgresServer
+
+FILE = """\
+platform: shop
+environments:
+  production: {alias: prod, check_interval: 10s, alerts: none}
+databases:
+  postgres: {url: "URL"}
+"""
+
+
+async def test_the_printed_role_lets_the_agent_see_everything(postgres_server: PostgresServer) -> None:
+    sql = role_sql("doctor_role").replace("\\prompt 'password for doctor_role: ' pw", "\\set pw 'p'")
+    postgres_server.server.run_sql("DROP ROLE IF EXISTS doctor_role")
+    postgres_server.server.run_sql(sql)
+    url = postgres_server.server.url_of(user="doctor_role", password="p")
+    found = await look_once("postgres", PostgresOptions(url=Secret(url)))
+    assert found.state is State.UP
+    assert not [one for one in found.evidence if one.name == "not_permitted"]
+    assert (
+        postgres_server.server.run_sql("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'doctor_role'")
+        == "4"
+    )
+
+
+def test_the_reserved_role_is_granted_from_16_on() -> None:
+    assert "pg_use_reserved_connections" in role_sql(major=16)
+    assert "pg_use_reserved_connections" not in role_sql(major=15)
+
+
+def test_a_role_name_that_needs_quoting_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "postgres", "--role", "x; DROP TABLE users"]) == UNKNOWN
+    assert "not a plain lower-case role name" in capsys.readouterr().err
+
+
+def test_a_working_platform_is_well_and_a_plain_role_is_told_what_it_misses(
+    postgres_server: PostgresServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = postgres_server.server
+    server.run_sql("DROP ROLE IF EXISTS blind; CREATE ROLE blind LOGIN PASSWORD 'p'")
+    file = tmp_path / "gaia.yaml"
+    file.write_text(FILE.replace("URL", server.url_of(user="blind", password="p")))
+    code = main(["doctor", "--json", "--config", str(file), "--bundle", str(tmp_path / "b.tar.gz")])
+    items = json.loads(capsys.readouterr().out)["items"]
+    told = {item["about"]: item["message"] for item in items}
+    assert code == PROBLEM
+    assert (
+        "GRANT" in told["production/postgres/postgres"] or "unknown" in told["production/postgres/postgres"]
+    )
+    with tarfile.open(tmp_path / "b.tar.gz") as bundle:
+        kept = bundle.extractfile("gaia.yaml")
+        assert kept is not None
+        text = kept.read().decode()
+    assert "blind" not in text
+    assert "***@127.0.0.1" in text
+
+
+def test_a_broken_file_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gaia.yaml"
+    file.write_text("platform: [")
+    assert main(["doctor", "--config", str(file)]) == UNKNOWN
+    assert "bad   file" in capsys.readouterr().out
+
+
+def test_doctor_postgres_prints_and_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "postgres"]) == OK
+    assert "CONNECTION LIMIT 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("url: postgresql://a:b@h:1/d", "url: postgresql://***@h:1/d"),
+        ("url: https://h/x?token=1", "url: https://h/x?***"),
+        ("api_token: abc", "api_token: ***"),
+        ("api_token: ${TOKEN}", "api_token: ${TOKEN}"),
+        ("  password: hunter2", "  password: ***"),
+    ],
+)
+def test_secrets_are_masked(text: str, expected: str) -> None:
+    assert redacted(text) == expected
