@@ -30,6 +30,9 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
         raise LocalError(f"cannot read {plan.config}: {error.strerror}") from error
     except PlatformError as error:
         raise LocalError(f"{plan.config} cannot be used:\n{error}") from error
+    extra = os.environ.get(NOTIFY_VARIABLE, "")
+    if extra and "://" not in extra:
+        raise LocalError(f"{NOTIFY_VARIABLE} is no URL: write https://... for a webhook, or an apprise URL")
     receivers = _names(file, "alerts", "receivers")
     page = f"http://{LOOPBACK}:{plan.agent_port}"
     environment = plan.environment

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ _SMALL: Final = {
     "logging_collector": "off",
     "log_destination": "stderr",
     "dynamic_shared_memory_type": "mmap",  # A container's /dev/shm can be tiny or missing.
-}
+} | ({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {})  # Seconds after a crash.
 
 
 class LocalPostgres:
