@@ -23,10 +23,16 @@ def load(path: Path, *, overlay: Path | None = None, environ: MappingType[str, s
     Variables that are not set are no mistake here, because each environment runs elsewhere with its own;
     `Platform.scope` insists on those of its environment. Raises PlatformError with everything found.
     """
+    root, files = read_files(path, overlay)
+    return resolve(root, files=files, environ=environ)
+
+
+def read_files(path: Path, overlay: Path | None = None) -> tuple[Mapping, tuple[str, ...]]:
+    """The tree of one file, or of two laid over each other, and their names. Raises PlatformError."""
     files = (path,) if overlay is None else (path, overlay)
     trees = [read(_content(file), str(file)) for file in files]
     root = trees[0] if len(trees) == 1 else lay_over(trees[0], trees[1])
-    return resolve(root, files=tuple(str(file) for file in files), environ=environ)
+    return root, tuple(str(file) for file in files)
 
 
 def resolve(root: Mapping, *, files: tuple[str, ...], environ: MappingType[str, str]) -> Platform:
