@@ -124,6 +124,7 @@ class Readings:
         reading = Server(
             varz=decoded,
             at_s=self._clock.monotonic_s(),
+            wall_s=self._clock.wall_s(),
             ready=health.status == 200,
             ready_text=health.body.decode(errors="replace")[:200],
             closed=closed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ from checks.limits import chosen
 from checks.nats.thresholds import Thresholds
 from checks.problem import Problem, over
 from checks.reason import Reason
+from checks.units import Duration
 
 _NO_DATE: Final = "0001-01-01"
 
@@ -84,6 +86,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     varz: Varz
     at_s: float
+    wall_s: float = 0.0
     ready: bool | None = None
     ready_text: str = ""
     closed: tuple[Closed, ...] = ()
@@ -95,6 +98,7 @@ def judge(now: Server, before: Server | None, limits: Thresholds, *, shown: str)
         *_connections(now.varz, limits, shown),
         *_cut_clients(now, before, limits, shown),
         *_restart(now.varz, before, shown),
+        *_certificate(now, limits, shown),
     )
 
 
@@ -139,6 +143,26 @@ def _cut_clients(now: Server, before: Server | None, limits: Thresholds, shown: 
         Reason.NATS_STALE_CONNECTIONS,
         lambda at: f"{stale} connections to {shown} went stale since the last look (limit {at:g} a minute)",
     )
+
+
+def _certificate(now: Server, limits: Thresholds, shown: str) -> Iterator[Problem]:
+    """The certificate the server itself serves; an unset date reads as the year 1."""
+    text = now.varz.tls_cert_not_after
+    limit = chosen(limits.certificate_left)
+    if not text or text.startswith(_NO_DATE) or limit is None:
+        return
+    try:
+        left_s = datetime.fromisoformat(text).timestamp() - now.wall_s
+    except ValueError:
+        return
+    reached = next((at for at in (limit.critical, limit.warn) if at is not None and left_s <= at), None)
+    if reached is None:
+        return
+    words = (
+        f"the certificate of {shown} ends in {left_s / 86400:.0f} days (limit {Duration(reached)}): renew it"
+    )
+    urgent = reached == limit.critical
+    yield Problem(state=State.DEGRADED, reason=Reason.TLS_EXPIRING, message=words, urgent=urgent)
 
 
 def _restart(varz: Varz, before: Server | None, shown: str) -> Iterator[Problem]:

@@ -23,7 +23,8 @@ from checks.limits import (
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every limit of the NATS signals; what is not written comes from the environment's profile.
 
-    `null` switches a limit off: the number is recorded and never judged.
+    `null` switches a limit off: the number is recorded and never judged. `certificate_left` is the other
+    way round: less time is worse.
     """
 
     latency: DurationLimit | UnsetType | None = UNSET
@@ -40,8 +41,10 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     not_ready: DurationLimit | UnsetType | None = UNSET
     source_lag: CountLimit | UnsetType | None = UNSET
     canary: DurationLimit | UnsetType | None = UNSET
+    certificate_left: DurationLimit | UnsetType | None = UNSET
 
 
+_DAY_S: Final = 86400
 _PROFILES: Final[dict[str, Thresholds]] = {
     "development": Thresholds(
         latency=seconds(0.5, 1),
@@ -58,6 +61,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
         not_ready=None,
         source_lag=None,
         canary=None,
+        certificate_left=None,
     ),
     "staging": Thresholds(
         latency=seconds(0.25, 1),
@@ -74,6 +78,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
         not_ready=seconds(None, 30),
         source_lag=None,
         canary=seconds(None, 1),
+        certificate_left=seconds(14 * _DAY_S, 3 * _DAY_S),
     ),
     "production": Thresholds(
         latency=seconds(0.1, 0.5),
@@ -90,6 +95,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
         not_ready=seconds(None, 5),
         source_lag=counts(1000, None),
         canary=seconds(0.25, 1),
+        certificate_left=seconds(30 * _DAY_S, 7 * _DAY_S),
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_address
 
 import msgspec
 
@@ -113,6 +114,7 @@ class PostgresCheck:
                 seen, self._limits, shown=self._place.shown, role=self._options.expected_role
             ),
             *self._slow(latency_s),
+            *self._plaintext(seen, knock),
             *reading.problems,
         )
         finding = self._finding(seen, problems, reading, latency_s=latency_s)
@@ -135,6 +137,16 @@ class PostgresCheck:
         text = await self._session.text(vitals.SQL, within_s=limit_s)
         self._asked_wall_s = (before_s + self._clock.wall_s()) / 2
         return vitals.parse(text or "{}")
+
+    def _plaintext(self, seen: vitals.Vitals, knock: Knock) -> tuple[Problem, ...]:
+        """Data in clear over a public network; private ones and sockets are their own business."""
+        if seen.encrypted is not False or self._place.tls != "prefer" or not _is_public(knock.address):
+            return ()
+        words = (
+            f"the session to {self._place.shown} is not encrypted and its way is public: "
+            "enable TLS there and set sslmode=verify-full"
+        )
+        return (Problem(state=State.DEGRADED, reason=Reason.PG_PLAINTEXT, message=words),)
 
     def _slow(self, latency_s: float) -> tuple[Problem, ...]:
         own = self._options.slower_than
@@ -182,3 +194,10 @@ class PostgresCheck:
 
 def _is_refused(knock: Knock) -> bool:
     return isinstance(knock.failure, ConnectionRefusedError)
+
+
+def _is_public(address: str) -> bool:
+    try:
+        return ip_address(address).is_global
+    except ValueError:
+        return False

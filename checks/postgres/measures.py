@@ -57,5 +57,6 @@ MEASURES: Final = (
     _gauge("timeline", "The server's timeline, which a failover raises."),
     _gauge("statement_mean_seconds", "Mean time of all statements since the last look."),
     _counter("statement_calls", "Statements executed, as far as pg_stat_statements remembers."),
+    _gauge("replica_apply_bytes", "WAL a discovered standby has received and not replayed.", "replica"),
     _gauge("replica_up", "1 when a discovered standby lets the agent in and answers.", "replica"),
 )

@@ -25,7 +25,7 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     a held session keeps it awake.
     `heartbeat`, `answer_within`: how often the held session is asked, and when silence counts.
     `standbys`: how many standbys the primary should have. None: as many as were seen last.
-    `replicas`: look at each standby directly too, under the same user.
+    `replicas`: look at each standby directly too, under the same user, at `replica_port` if that is another.
     `canary`: how often a write is tried; None in every environment but production.
     `starting_grace`: how long starting up or recovery may take before the database counts as down.
     """

@@ -39,7 +39,7 @@ class Session:
 
     def __init__(self, place: Place, resolver: Resolver) -> None:
         self.place = place
-        self._resolver = resolver
+        self.resolver = resolver
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -151,7 +151,7 @@ class Session:
         encrypted = speaks_tls and place.tls != "disable"
         if not host.startswith("/") and not (encrypted and place.tls == "verify-full"):
             # The shared resolver is bounded; the driver's own occupies threads. A name to verify must stay.
-            host = (await self._resolver.addresses(host))[0]
+            host = (await self.resolver.addresses(host))[0]
         return await asyncpg.connect(
             host=host,
             port=place.port,

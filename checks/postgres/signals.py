@@ -11,7 +11,7 @@ import msgspec
 from checks.clock import Clock
 from checks.finding import Evidence, Measure, State
 from checks.limits import chosen, profile_of
-from checks.postgres import depth, judge_depth, statements
+from checks.postgres import depth, judge_depth, replicas, statements
 from checks.postgres.depth import Depth, Identity, Sequences
 from checks.postgres.options import PostgresOptions
 from checks.postgres.session import QueryRefusedError, Session
@@ -25,6 +25,7 @@ from checks.units import Duration
 # Sequences, statements, identity and the archive's queue change slowly and cost more than the rest.
 _SLOW_EVERY_S: Final = 60.0
 _CANARY_EVERY_S: Final = 30.0
+_REPLICAS_EVERY_S: Final = 30.0
 _READY_LIMIT: Final = 100
 _CANARY_FAULTS: Final = {
     "54000": (Reason.PG_WRAPAROUND, "transaction ids are used up: VACUUM every database"),
@@ -80,6 +81,7 @@ class Signals:
         for name, every_s, read in (
             ("canary", self._canary_every_s(vitals), self._canary),
             ("slow", _SLOW_EVERY_S, self._slow),
+            ("replicas", _REPLICAS_EVERY_S if self._options.replicas else None, self._replicas),
         ):
             if every_s is not None:
                 kept = await self._paced(name, every_s, read, vitals, now_s)
@@ -248,6 +250,26 @@ class Signals:
                 self._archive(reading, int(ready), shown)
         if self._options.statements:
             await self._read_statements(reading, shown)
+        return reading
+
+    async def _replicas(self, _vitals: Vitals) -> Reading:
+        reading = Reading()
+        if self._before is None or not self._before[2].standbys:
+            return reading
+        place = self._session.place
+        found = await replicas.look(
+            self._before[2].standbys,
+            place,
+            self._session.resolver,
+            self._clock,
+            port=self._options.replica_port,
+            within_s=self._within_s,
+        )
+        for replica in found:
+            problems, measures, evidence = replicas.judge(replica, place.shown)
+            reading.problems += problems
+            reading.measures += measures
+            reading.evidence += evidence
         return reading
 
     def _sequences(self, reading: Reading, seen: Sequences, shown: str) -> None:

@@ -39,9 +39,7 @@ async def cost(server: LocalPostgres) -> None:
         cpu_s = time.process_time() - cpu_s
         spent_ms = await admin.fetchval(_SPENT)
     await admin.close()
-    print(
-        f"database time a round  {spent_ms / ROUNDS:6.2f} ms   (promise < 20 ms; vitals and depth; n={ROUNDS})"
-    )
+    print(f"database time a round  {spent_ms / ROUNDS:6.2f} ms   (promise < 20 ms, n={ROUNDS})")
     print(f"whole look             {median(walls) * 1000:6.2f} ms   median, of which a fresh connection")
     print(f"agent CPU a round      {cpu_s / ROUNDS * 1000:6.2f} ms")
     print(f"sessions of the role   {most:6d}      at most (budget 2)")
@@ -59,12 +57,16 @@ async def restarts(server: LocalPostgres) -> None:
             while found.state != "up":
                 found = await one.look()
             most = max(most, int(server.run_sql(_HELD)))
-            files.append(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+            files.append(_open_files())
     left = server.run_sql(_HELD)
     print(
         f"{RESTARTS} restarts by kill -9: sessions at most {most} (budget 2), left after close {left}; "
         f"agent's open files {files[0]} -> {files[-1]}"
     )
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def main() -> None:

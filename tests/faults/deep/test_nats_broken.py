@@ -172,6 +172,18 @@ async def test_a_signed_certificate_lets_the_agent_in_encrypted(tmp_path: Path) 
     assert told(found) == (State.UP, Reason.OK)
 
 
+async def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
+    config, cert = encrypting(tmp_path)
+    async with private_nats(tmp_path, extra_config=config) as server:
+        wanted = NatsOptions(
+            url=Secret(f"tls://db.test:{server.port}"), monitor_url=server.monitor_url, ca_file=str(cert)
+        )
+        async with Look("nats", wanted, names=Names(**{"db.test": "127.0.0.1"})) as one:
+            found = await one.look()
+    assert told(found) == (State.DEGRADED, Reason.TLS_EXPIRING)
+    assert "ends in 2 days" in found.message
+
+
 async def test_no_connection_left_is_down(tmp_path: Path) -> None:
     async with private_nats(tmp_path, extra_config="max_connections: 1") as server:
         link = await connected(server)

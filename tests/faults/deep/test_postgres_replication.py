@@ -145,3 +145,26 @@ async def test_a_promoted_standby_is_an_event_and_then_a_primary(private: Privat
     assert found.state is State.UP
     assert "promoted" in found.message
     assert after.reason is Reason.OK
+
+
+async def test_a_standby_is_found_by_its_primary_and_looked_at_on_its_own(private: Private) -> None:
+    primary, standby = pair(private)
+    wanted = PostgresOptions(url=Secret(primary.url), replica_port=standby.port)
+    async with Look("postgres", wanted) as one:
+        await until_streaming(one)
+        one.check._signals._due_s.clear()  # type: ignore[attr-defined]
+        found = await one.look()
+    numbers = {(item.name, item.labels): item.value for item in found.measures}
+    assert numbers["gaia_postgres_replica_up", (("replica", f"127.0.0.1:{standby.port}/postgres"),)] == 1
+
+
+async def test_a_second_primary_is_told(private: Private) -> None:
+    primary, standby = pair(private)
+    other = private.server("other")
+    wanted = PostgresOptions(url=Secret(primary.url), replica_port=other.port)
+    async with Look("postgres", wanted) as one:
+        await until_streaming(one)
+        one.check._signals._due_s.clear()  # type: ignore[attr-defined]
+        found = await until_told(one, Reason.PG_FAILOVER)
+    assert standby.pid
+    assert "two primaries" in found.message
