@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 _LONGEST: Final = 300
+_UNSAFE_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
 # Controls, zero-width and bidirectional marks: invisible, and able to make a text read as another.
 _INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -23,10 +24,9 @@ def esc(text: str, limit: int = _LONGEST) -> str:
 
 
 def anchor(env: str, service: str) -> str:
-    """An element id for a component, safe whatever the names hold."""
-    return "c-" + "-".join(
-        re.sub(r"[^A-Za-z0-9_]", lambda match: f".{ord(match[0]):x}", part) for part in (env, service)
-    )
+    """An element id for a component: `c.production.auth`; no two names share one."""
+    names = (_UNSAFE_ID.sub(lambda match: f"~{ord(match[0]):x}~", name) for name in (env, service))
+    return "c." + ".".join(names)
 
 
 def span_text(seconds: float | None) -> str:

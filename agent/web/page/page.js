@@ -39,7 +39,7 @@ async function refresh(){
   busy=false;
   if(again){again=false;soon()}
 }
-const soon=()=>{clearTimeout(timer);timer=setTimeout(refresh,Math.max(120,1000-(Date.now()-read)))};
+const soon=()=>{clearTimeout(timer);timer=setTimeout(refresh,Math.max(60,500-(Date.now()-read)))};
 
 function tell(event){
   heard=Date.now();soon();

@@ -110,7 +110,7 @@ async def test_a_failed_database_is_told_with_what_follows_and_what_still_works(
     rows = [row["data-s"] for row in page.all("details") if row.get("class") == "item"]
     assert rows == ["down", "down", "down", "up"]
     names = [row["id"] for row in page.all("details") if row.get("class") == "item"]
-    assert names[0] == "c-production-postgres"
+    assert names[0] == "c.production.postgres"
 
 
 async def test_before_the_first_look_nothing_is_shown_as_healthy() -> None:
@@ -209,9 +209,9 @@ async def test_the_reader_chooses_by_address() -> None:
         page = await read(platform, path)
         return [row["id"] for row in page.all("details") if row.get("class") == "item"]
 
-    assert await rows("/?env=development") == ["c-development-chat", "c-development-auth"]
-    assert await rows("/?show=problems") == ["c-development-chat"]
-    assert await rows("/?q=AUT") == ["c-production-auth", "c-development-auth"]
+    assert await rows("/?env=development") == ["c.development.chat", "c.development.auth"]
+    assert await rows("/?show=problems") == ["c.development.chat"]
+    assert await rows("/?q=AUT") == ["c.production.auth", "c.development.auth"]
     assert "No component matches." in (await read(platform, "/?q=nothing")).text
     async with client_of(platform) as client, client.get("/?env=moon") as response:
         assert response.status == 404
@@ -226,7 +226,7 @@ async def test_a_large_fleet_is_paged_with_its_problems_first_and_all_of_it_on_a
         platform.look(target("s0999").key, refused("s0999"))
     page = await read(platform)
     rows = [row["id"] for row in page.all("details") if row.get("class") == "item"]
-    assert (len(rows), rows[0], rows[1]) == (100, "c-production-s0999", "c-production-s0000")
+    assert (len(rows), rows[0], rows[1]) == (100, "c.production.s0999", "c.production.s0000")
     assert "1 down, 999 up" in [image.get("aria-label") for image in page.all("svg")]
     assert "/?after=100#comp" in [link["href"] for link in page.all("a")]
     assert len(page.elements) < 6000
