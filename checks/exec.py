@@ -19,7 +19,7 @@ from checks.reason import Reason
 from checks.secret import Secret
 from checks.target import Target
 from checks.units import Duration, Size
-from checks.wire.redaction import redacted
+from checks.wire.redaction import Redactor, redacted
 
 _STATES: Final = {0: State.UP, 1: State.DEGRADED, 2: State.DOWN, 3: State.UNKNOWN}
 _AT_ONCE: Final = 8
@@ -52,6 +52,7 @@ class ExecCheck:
     def __init__(self, target: Target, options: ExecOptions) -> None:
         self._target = target
         self._options = options
+        self._redactor = Redactor(value.reveal() for value in options.environment.values())
 
     async def probe(self) -> Finding:
         async with _turns():
@@ -69,7 +70,8 @@ class ExecCheck:
                 return self._unknown(Reason.TIMEOUT, message)
             finally:
                 await _end(process)
-        return self._finding(code, output, time.monotonic() - started_s)
+        finding = self._finding(code, output, time.monotonic() - started_s)
+        return self._redactor.finding(finding, self._target.address)
 
     async def _start(self) -> asyncio.subprocess.Process:
         inherited = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}

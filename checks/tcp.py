@@ -23,7 +23,7 @@ from checks.wire.journey import Journey
 from checks.wire.lines import LineReader
 from checks.wire.look import broken, look, spell
 from checks.wire.measures import IP_MEASURES, TLS_MEASURES, way_measures
-from checks.wire.redaction import redacted
+from checks.wire.redaction import Redactor, redacted
 from checks.wire.starttls import StartTls, start_tls
 from checks.wire.stream import Stream, Wire
 from checks.wire.tls_options import TlsOptions
@@ -78,11 +78,18 @@ class TcpCheck:
         self._options = options
         self._kit = kit
         self._host, self._port = split_address(options.address)
+        self._redactor = Redactor(
+            line.strip()
+            for step in options.dialogue
+            if step.send is not None
+            for line in step.send.reveal().splitlines()
+        )
         self.chain: tuple[Certificate, ...] = ()  # what the last look was shown
 
     async def probe(self) -> Finding:
         self.chain = ()
-        return await look(self._target, self._options.timeout, self._connect)
+        finding = await look(self._target, self._options.timeout, self._connect)
+        return self._redactor.finding(finding, self._target.address)
 
     async def _connect(self, journey: Journey) -> Finding:
         options = self._options

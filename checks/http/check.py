@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from checks.catalog import ProbeKit
-from checks.finding import Finding
+from checks.finding import Finding, State
 from checks.http.exchange import Answer, exchange
 from checks.http.finding import finding_of
 from checks.http.judgement import Expectation
 from checks.http.login import Login
-from checks.http.options import HttpOptions
+from checks.http.options import HttpOptions, secrets_of
 from checks.http.request import Request, redirected, request_of
 from checks.reason import Reason
 from checks.target import Target
@@ -25,6 +25,7 @@ from checks.wire.dial import CertificateFault, TlsSeen, connect, resolve, secure
 from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, no_socket_left
 from checks.wire.journey import Journey
 from checks.wire.look import timed_out
+from checks.wire.redaction import Redactor
 from checks.wire.stream import Stream, Wire
 
 _FRESH_EVERY: Final = 5
@@ -73,6 +74,7 @@ class HttpCheck:
             private=tuple((name, value.reveal()) for name, value in options.headers.items()),
             body=options.body.reveal().encode() if options.body is not None else b"",
         )
+        self._redactor = Redactor(secrets_of(options))
         self._prebuilt: bytes | None = None
         self._held: _Held | None = None
         self._looks = 0
@@ -102,7 +104,8 @@ class HttpCheck:
         except NoSocketLeft as error:
             return no_socket_left(self._target, error)
         self.chain = look.chain
-        return finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
+        finding = finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
+        return finding if finding.state is State.UP else self._redactor.finding(finding, self._target.address)
 
     async def _probe_every_address(self) -> Finding:
         from checks.http.addresses import agreement

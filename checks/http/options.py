@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from collections.abc import Iterator
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 
@@ -128,6 +130,26 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, value in self.headers.items():
             if not _FIELD_NAME.fullmatch(name) or re.search(r"[\r\n\0]", value.reveal()):
                 raise ValueError(f'"{name}" is no header that can be sent')
+
+
+def secrets_of(options: HttpOptions) -> Iterator[str]:
+    """Everything in `options` that nobody may see, as it travels: header values, credentials, query, body."""
+    yield from (value.reveal() for value in options.headers.values())
+    for _, value in parse_qsl(urlsplit(options.url).query):
+        yield value
+        yield quote(value, safe="")
+    if options.body is not None:
+        yield options.body.reveal()
+    auth = options.auth
+    if auth is None:
+        return
+    if auth.bearer is not None:
+        yield auth.bearer.reveal()
+    if auth.basic is not None:
+        yield auth.basic.password.reveal()
+        yield b64encode(f"{auth.basic.username}:{auth.basic.password.reveal()}".encode()).decode()
+    if auth.oauth2 is not None:
+        yield auth.oauth2.client_secret.reveal()
 
 
 def check_url(url: str) -> None:
