@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from services.asset.ranges import Span, UnsatisfiableRangeError, parse_range
+from services.asset.s3 import S3Storage, bucket_from
 from services.asset.storage import DirectoryStorage, Storage, too_large
 from services.instrumentation.authentication import Authenticator, caller, remote_verifier
 from services.instrumentation.client import HttpClient
@@ -23,6 +24,7 @@ from services.instrumentation.health import Criticality, Dependency, Reading, St
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError, UnavailableError
+from services.instrumentation.registration import Registration
 from services.instrumentation.routes import Operation, add_operations, answer, openapi
 from services.instrumentation.settings import SettingsError
 
@@ -67,12 +69,13 @@ class AssetEvent(msgspec.Struct, frozen=True):
 class AssetService:
     """Handlers over the metadata and the storage."""
 
-    def __init__(self, kit: Instrumentation, storage: Storage | None = None) -> None:
+    def __init__(self, kit: Instrumentation) -> None:
         self._kit = kit
         self._database = Database(kit, schema="asset", migrations=Path(__file__).with_name("migrations"))
         self._broker = Broker(kit, criticality=Criticality.DEGRADED)
-        self._storage = storage or storage_from(kit)
+        Registration(kit, self._broker)
         client = HttpClient(kit)
+        self._storage = storage_from(kit, client)
         self._authenticator = Authenticator(kit, remote_verifier(kit, client, self._broker))
         self._stored = kit.metrics.counter("asset_stored_bytes_total", "Bytes uploaded.")
         self._served = kit.metrics.counter("asset_served_bytes_total", "Bytes downloaded.")
@@ -281,11 +284,13 @@ class AssetService:
         return Reading(status=Status.PASS)
 
 
-def storage_from(kit: Instrumentation) -> Storage:
-    """The storage in `ASSET_STORAGE`: a directory. Raises SettingsError."""
+def storage_from(kit: Instrumentation, client: HttpClient) -> Storage:
+    """The storage in `ASSET_STORAGE`: a directory, or a bucket. Raises SettingsError."""
     place = kit.settings.options.get("ASSET_STORAGE")
     if not place:
         raise SettingsError("ASSET_STORAGE: not set: a directory, or s3://bucket/prefix")
+    if place.startswith("s3://"):
+        return S3Storage(client, bucket_from(kit.settings))
     return DirectoryStorage(Path(place))
 
 

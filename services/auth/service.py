@@ -33,6 +33,7 @@ from services.instrumentation.key_cache import KeyCache, Verifier
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError, UnavailableError
+from services.instrumentation.registration import Registration
 from services.instrumentation.routes import Operation, add_operations, answer, openapi, parse_body
 from services.instrumentation.tokens import Issuer, Refusal
 
@@ -99,6 +100,7 @@ class AuthService:
         self._kit = kit
         self._database = Database(kit, schema="auth", migrations=Path(__file__).with_name("migrations"))
         self._broker = Broker(kit, criticality=Criticality.DEGRADED)
+        Registration(kit, self._broker)
         self._store = Store(self._database)
         self._ring = KeyRing(kit, self._database)
         self._passwords = Passwords()

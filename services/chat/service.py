@@ -21,6 +21,7 @@ from services.instrumentation.health import Criticality
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError
+from services.instrumentation.registration import Registration
 from services.instrumentation.routes import Operation, add_operations, answer, openapi, parse_body
 
 _PREFIX: Final = "/api/v1/chat"
@@ -66,6 +67,7 @@ class ChatService:
         self._kit = kit
         self._database = Database(kit, schema="chat", migrations=Path(__file__).with_name("migrations"))
         self._broker = Broker(kit, criticality=Criticality.REQUIRED)
+        Registration(kit, self._broker)
         self._store = Store(self._database)
         client = HttpClient(kit)
         self._authenticator = Authenticator(kit, remote_verifier(kit, client, self._broker))

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from services.gateway.credentials import Door
+from services.gateway.discovery import Discovery
 from services.gateway.paths import route_of
 from services.gateway.pool import Instance, InstancePool
 from services.gateway.proxy import Proxy
@@ -41,8 +42,8 @@ class GatewayService:
         self._kit = kit
         self._client = HttpClient(kit)
         self._ejections = kit.metrics.counter("gateway_ejections_total", "Instances put aside.", ("service",))
-        self.pools = {name: self._pool(name, variable) for name, variable in _SERVICES.items()}
         broker = Broker(kit, criticality=Criticality.INFO)
+        self.pools = {name: self._pool(name, variable, broker) for name, variable in _SERVICES.items()}
         verifier = remote_verifier(kit, self._client, broker)
         self._door = Door(kit, verifier=verifier, client=self._client, auth=self.pools["auth"])
         self._proxy = Proxy(kit, self._client)
@@ -51,14 +52,15 @@ class GatewayService:
         for pool in self.pools.values():
             PoolWatch(kit, self._client, pool)
 
-    def _pool(self, name: str, variable: str) -> InstancePool:
+    def _pool(self, name: str, variable: str, broker: Broker) -> InstancePool:
         def ejected(instance: Instance) -> None:
             self._ejections.labels(name).inc()
             logger.warning("instance.ejected", extra={"upstream": name, "address": instance.upstream.address})
 
         pool = InstancePool(name, on_ejection=ejected)
-        policy = BreakerPolicy(open_s=duration(self._kit.settings.options, "BREAKER_OPEN", 10.0))
-        pool.replace([self._client.upstream(name, url, policy) for url in self._kit.settings.urls(variable)])
+        settings = self._kit.settings
+        policy = BreakerPolicy(open_s=duration(settings.options, "BREAKER_OPEN", 10.0))
+        Discovery(self._kit, self._client, pool, urls=settings.urls(variable), broker=broker, policy=policy)
         return pool
 
     def application(self) -> web.Application:

@@ -183,12 +183,16 @@ class Health:
 
 
 async def look(dependency: Dependency) -> Reading:
-    """One look with its deadline; an exception is a failing reading. Cancellation passes through."""
+    """One look with its deadline; an exception is a failing reading.
+
+    Cancellation passes through, even where the driver below makes a timeout of it.
+    """
     start_s = time.monotonic()
     try:
         async with asyncio.timeout(dependency.timeout_s):
             return await dependency.probe()
     except TimeoutError:
+        _pass_cancellation_on()
         spent_ms = (time.monotonic() - start_s) * 1000
         return Reading(
             status=Status.FAIL,
@@ -196,7 +200,15 @@ async def look(dependency: Dependency) -> Reading:
             value=round(spent_ms, 1),
         )
     except Exception as error:
+        _pass_cancellation_on()
         return Reading(status=Status.FAIL, output=type(error).__name__)
+
+
+def _pass_cancellation_on() -> None:
+    # nats-py's flush() turns a cancellation into its TimeoutError: whoever cancelled would wait for ever.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def checked_at(result: Result | None) -> str | None:

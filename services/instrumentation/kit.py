@@ -46,6 +46,8 @@ class Instrumentation:
         self.tracer = Tracer(ratio=settings.trace_ratio, exporter=exporter)
         self.health = Health(interval_s=settings.check_interval_s, metrics=self.metrics)
         self.faults = FaultSwitch() if settings.faults else None
+        self.port: int | None = None
+        """Where the application listens, once it does."""
         self.describe: Callable[[], bytes] = lambda: b"{}"
         self._writer = access
         self._background: list[tuple[str, Background]] = []

@@ -100,8 +100,7 @@ async def serve(app: web.Application, kit: Instrumentation) -> int:
         )
         await runner.cleanup()
         return 1
-    port = server.sockets[0].getsockname()[1]
-    logger.info("service.started", extra={"port": port, "version": settings.version, "pid": os.getpid()})
+    logger.info("service.started", extra={"port": kit.port, "version": settings.version, "pid": os.getpid()})
     await stop.wait()
     start_s = time.monotonic()
     await kit.drain()
@@ -124,7 +123,7 @@ async def listen(runner: web.AppRunner, kit: Instrumentation) -> asyncio.Server:
     def connection() -> ProblemProtocol:
         return ProblemProtocol(server, malformed)
 
-    return await loop.create_server(
+    listening = await loop.create_server(
         connection,
         settings.host,
         settings.port,
@@ -132,6 +131,8 @@ async def listen(runner: web.AppRunner, kit: Instrumentation) -> asyncio.Server:
         backlog=_BACKLOG,
         reuse_address=True,
     )
+    kit.port = listening.sockets[0].getsockname()[1]
+    return listening
 
 
 def server_tls(settings: Settings) -> ssl.SSLContext | None:

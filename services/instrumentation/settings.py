@@ -148,6 +148,14 @@ class Settings:
             options=environ,
         )
 
+    def advertised_url(self, port: int) -> str:
+        """Where neighbours reach this instance when it listens on `port`."""
+        if url := self.options.get("ADVERTISE_URL"):
+            return url.rstrip("/")
+        host = self.options.get("FLY_PRIVATE_IP") or self.host
+        scheme = "https" if self.tls_cert else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
     def urls(self, name: str) -> tuple[str, ...]:
         """The comma-separated instances in variable `name`, without trailing slashes."""
         return tuple(url.strip().rstrip("/") for url in self.options.get(name, "").split(",") if url.strip())

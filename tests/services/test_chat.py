@@ -79,7 +79,7 @@ async def test_a_redelivered_message_is_linked_to_its_trace_not_a_child_of_it(
     assert await eventually(http, chat.url, 1) == ["patience"]
     await until(lambda: any(delivered(span) > 1 for span in chat.spans.named(process)))
     (send,) = chat.spans.named("send gaia.{env}.chat.post.{room}")
-    first, *_, last = sorted(chat.spans.named(process), key=lambda span: delivered(span))
+    first, *_, last = sorted(chat.spans.named(process), key=delivered)
     assert first.parent is not None
     assert first.parent.span_id == send.context.span_id
     assert last.parent is None

@@ -192,3 +192,22 @@ async def test_the_document_speaks_other_dialects(
             assert (
                 await response.text() == "[-]db:state fail: unwell\nreadyz check failed: db:state: unwell\n"
             )
+
+
+async def test_a_probe_that_swallows_its_cancellation_does_not_hold_up_the_stop() -> None:
+    async def probe() -> Reading:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise TimeoutError from None  # As nats-py's flush() does.
+        raise AssertionError
+
+    health = Health(interval_s=60.0, metrics=Metrics(Settings.from_environment("shop", {})))
+    health.add(Dependency(name="a:b", component_type="x", criticality=Criticality.REQUIRED, probe=probe))
+    task = asyncio.create_task(health.run())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(1):
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()

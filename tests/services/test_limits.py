@@ -30,9 +30,9 @@ def test_one_subject_does_not_use_up_another() -> None:
     assert [limit.take(name, 0.0).allowed for name in ("ada", "ada", "bob")] == [True, False, True]
 
 
-def test_a_million_subjects_stay_within_the_bound() -> None:
+def test_however_many_subjects_stay_within_the_bound() -> None:
     limit = RateLimit(rate=1, burst=1, subjects=1000)
-    for number in range(1_000_000):
+    for number in range(100_000):
         limit.take(str(number), 0.0)
     assert len(limit) == 1000
 
