@@ -18,6 +18,7 @@ from agent.exposition.document import Document
 from agent.exposition.metrics import METRICS
 from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.target_series import TargetSeries
+from agent.exposition.telemetry_series import TelemetrySeries
 from agent.history import History
 from agent.judgement import Judgement
 from agent.live import Applied, LiveSource, digest, part_of
@@ -28,6 +29,7 @@ from agent.prober import Look, Watch
 from agent.scraping import Scraping
 from agent.secrets import secrets
 from agent.settings import Settings, StartError
+from agent.telemetry.figures import Figures
 from agent.telemetry.intake import Intake
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
@@ -96,6 +98,8 @@ class Agent:
             target_series=self._target_series,
             agent_series=self._agent_series,
             notification_series=NotificationSeries(self._document),
+            telemetry_series=TelemetrySeries(self._document),
+            telemetry=self._figures,
             ready=lambda: self._ready,
             parts=self._parts,
         )
@@ -255,9 +259,15 @@ class Agent:
             for lane in judgement.lanes():
                 stuck = lane.last_error if lane.queued and lane.last_error else None
                 parts.append(part_of(f"receiver {lane.channel}", stuck, f"{lane.sent} sent"))
+        figures = self._figures()
+        if figures is not None:
+            parts.append(part_of("telemetry", figures.trouble, "kept, counted and passed on"))
         for (_, service, source), why in self._scraping.failing.items():
             parts.append(part_of(f"metrics of {service} ({source})", why, ""))
         return tuple(parts)
+
+    def _figures(self) -> Figures | None:
+        return self._intake.figures() if self._intake is not None else None
 
     def _intake_of(self, scope: Scope) -> Intake | None:
         """What services push is taken in for the first environment; each agent serves one machine."""

@@ -13,10 +13,12 @@ from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
 from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.target_series import TargetSeries
+from agent.exposition.telemetry_series import TelemetrySeries
 from agent.history import History, PastDay, PastFailure, PastLook
 from agent.judgement import Judgement
 from agent.platform.scope import Scope
 from agent.shown_alerts import active_alert, incident, shown_silence
+from agent.telemetry.figures import Figures
 from agent.telemetry.red import RedView
 from agent.telemetry.traffic import Traffic
 from agent.vitals import Vitals
@@ -65,6 +67,8 @@ class LiveSource:
     target_series: TargetSeries
     agent_series: AgentSeries
     notification_series: NotificationSeries
+    telemetry_series: TelemetrySeries
+    telemetry: Callable[[], Figures | None]
     ready: Callable[[], bool]
     parts: Callable[[], tuple[AgentPart, ...]]
     recent: list[Change] = field(default_factory=list)
@@ -106,6 +110,9 @@ class LiveSource:
         self.notification_series.show(
             lane for judgement in self.judgements.values() for lane in judgement.lanes()
         )
+        figures = self.telemetry()
+        if figures is not None:
+            self.telemetry_series.show(self.applied.scopes[0].environment_name, figures)
         targets = dict.fromkeys(self.judgements, 0)
         for row in rows:
             targets[row.target.key.env] += 1

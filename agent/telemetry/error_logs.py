@@ -112,6 +112,14 @@ class LogTable:
             )
             rest.count += 1
 
+    def errors_by_service(self) -> dict[str, int]:
+        """Records of level ERROR and above, by service."""
+        sums: dict[str, int] = {}
+        for (service, _, level), count in self.levels.items():
+            if level in {"error", "fatal"}:
+                sums[service] = sums.get(service, 0) + count
+        return sums
+
     def drain(self) -> tuple[ErrorLog, ...]:
         """The events since the last call, one per service and fingerprint, with their number."""
         drained = tuple(replace(each.log, count=each.count) for each in self._pending.values())

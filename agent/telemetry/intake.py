@@ -12,6 +12,7 @@ from typing import Final
 from agent.telemetry import cursor
 from agent.telemetry.counting import Counting
 from agent.telemetry.durable_log import DurableLog, LogLimits
+from agent.telemetry.figures import Figures
 from agent.telemetry.forwarder import Forwarder
 from agent.telemetry.http_server import HttpServer, ServerLimits, Site
 from agent.telemetry.ledger import Account
@@ -72,6 +73,7 @@ class Intake:
         self._counting: Counting | None = None
         self._replay_to = 0
         self.forwarders: dict[str, Forwarder] = {}
+        self._accounts: dict[tuple[str, Signal], Account] = {}
         self.opened = asyncio.Event()
         self.port = 0
 
@@ -155,6 +157,7 @@ class Intake:
             self._feed(everything=ticks % _QUIET_TICKS == 0)
             if ticks % _CHECKPOINT_TICKS == 0:
                 await self._save()
+                await self._audit()
             ticks += 1
             await asyncio.sleep(_TICK_S)
 
@@ -206,13 +209,43 @@ class Intake:
         if sample is not None:
             self._requests(sample)
 
-    async def accounts(self) -> dict[tuple[str, Signal], Account]:
-        """The ledger: per destination and signal."""
-        return {
+    async def _audit(self) -> None:
+        """Draw up the ledger; say once when it does not balance."""
+        before = self._accounts
+        self._accounts = {
             (name, signal): await forwarder.account(signal)
             for name, forwarder in self.forwarders.items()
             for signal in forwarder.options.signals
         }
+        for (name, signal), account in self._accounts.items():
+            known = before.get((name, signal))
+            if account.missing and (known is None or known.missing != account.missing):
+                logger.error(
+                    "telemetry.ledger_unbalanced",
+                    extra={"destination": name, "signal": signal.value, "items": account.missing},
+                )
+
+    def figures(self) -> Figures | None:
+        """What the intake says of itself; None until the log is open."""
+        if self._log is None or self._counting is None:
+            return None
+        folded = {
+            service: self._counting.requests.folded(service)[1]
+            for service in self._counting.requests.services()
+        }
+        return Figures(
+            received=dict(self._counting.received_items),
+            error_logs=self._counting.logs.errors_by_service(),
+            accounts=self._accounts,
+            refused=dict(self.reception.refused),
+            retried=self.reception.retried,
+            log_bytes=self._log.disk_bytes,
+            damaged_bytes=self._log.damaged_bytes,
+            failed_writes=self._log.failures,
+            in_flight_bytes=self._server.in_flight_bytes,
+            folded={service: routes for service, routes in folded.items() if routes},
+            paused={name: each.paused for name, each in self.forwarders.items() if each.paused},
+        )
 
 
 def _memory_bytes() -> int:

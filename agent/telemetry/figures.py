@@ -1,0 +1,42 @@
+"""What the intake says of itself: for /metrics, the page and the agent's own health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.telemetry.ledger import Account
+from agent.telemetry.signals import Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Totals are since the first start ever, save `refused` and those below it: since this start.
+
+    `error_logs` are by service; `accounts` by destination and signal, as of the last audit. `folded` names
+    the services with too many routes and the first routes that were folded.
+    """
+
+    received: Mapping[Signal, int]
+    error_logs: Mapping[str, int]
+    accounts: Mapping[tuple[str, Signal], Account]
+    refused: Mapping[tuple[str, int], int]
+    retried: int
+    log_bytes: int
+    damaged_bytes: int
+    failed_writes: int
+    in_flight_bytes: int
+    folded: Mapping[str, tuple[str, ...]]
+    paused: Mapping[str, str]
+
+    @property
+    def trouble(self) -> str | None:
+        """One sentence when a person must look; None when all is well."""
+        for name, why in self.paused.items():
+            return f"nothing is sent to {name}: {why}"
+        for (name, signal), account in self.accounts.items():
+            if account.missing:
+                return f"{account.missing} items of {signal.value} for {name} are unaccounted for: report it"
+        if self.damaged_bytes:
+            return f"{self.damaged_bytes} bytes of the log were damaged and skipped: check the disk"
+        return None
