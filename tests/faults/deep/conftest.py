@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -49,28 +50,52 @@ def pg(request: pytest.FixtureRequest) -> Iterator[LocalPostgres]:
             server.stop()
 
 
-@pytest.fixture(params=["18", "15"])
-def private(request: pytest.FixtureRequest) -> Iterator[Private]:
+@pytest.fixture(scope="session", params=["18", "15"])
+def fresh(request: pytest.FixtureRequest) -> Iterator[Fresh]:
+    """A data directory nobody has used, to copy: initdb takes longer than everything else of a start."""
+    with tempfile.TemporaryDirectory(prefix="gaia-fresh-") as folder:
+        server = LocalPostgres(Path(folder) / "pg", binaries=binaries(request.param))
+        server.start()
+        server.stop()
+        yield Fresh(server.data_dir, server.binaries, int(request.param))
+
+
+@pytest.fixture
+def private(fresh: Fresh) -> Iterator[Private]:
     """Servers of one's own, which a test may break; stopped afterwards whatever happened."""
     with tempfile.TemporaryDirectory(prefix="gaia-own-") as folder:
-        made = Private(Path(folder), binaries(request.param), int(request.param))
+        made = Private(Path(folder), fresh)
         try:
             yield made
         finally:
             made.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A stopped server's data, and what runs it."""
+
+    data_dir: Path
+    binaries: Path
+    major: int
+
+
 class Private:
     """Makes servers of one version in one folder."""
 
-    def __init__(self, folder: Path, binaries: Path, major: int) -> None:
+    def __init__(self, folder: Path, fresh: Fresh) -> None:
         self.folder = folder
-        self.binaries = binaries
-        self.major = major
+        self.binaries = fresh.binaries
+        self.major = fresh.major
+        self._fresh = fresh.data_dir
         self._servers: list[LocalPostgres] = []
 
     def server(self, name: str = "pg", *, start: bool = True, **settings: str) -> LocalPostgres:
-        made = LocalPostgres(self.folder / name, binaries=self.binaries, settings=settings)
+        folder = self.folder / name
+        if not folder.exists():
+            # With its owner, which is not root.
+            subprocess.run(["cp", "-a", self._fresh, folder], check=True)
+        made = LocalPostgres(folder, binaries=self.binaries, settings=settings)
         self._servers.append(made)
         if start:
             made.start()

@@ -15,6 +15,7 @@ from checks.check import Check, Sentinel
 from checks.clock import SystemClock
 from checks.finding import Finding
 from checks.observation import observe
+from checks.reason import Reason
 from checks.target import Kind, Target, TargetKey
 
 
@@ -62,7 +63,19 @@ class Look:
         assert times > 0
         for _ in range(times):
             observed = await observe(self.check, self.target, deadline_s=8, clock=self.kit.clock)
+            self._hold_to_the_contract(observed.finding)
         return observed.finding
+
+    def _hold_to_the_contract(self, found: Finding) -> None:
+        """Whatever is wrong: one sentence, declared series only, each once, no defect of ours."""
+        declared = {info.name: info.labels for info in kind(self.kind).measures}
+        for measure in found.measures:
+            assert tuple(name for name, _ in measure.labels) == declared[measure.name], measure
+        series = [(measure.name, measure.labels) for measure in found.measures]
+        assert len(series) == len(set(series)), "a series twice"
+        assert found.reason is not Reason.AGENT, found
+        assert found.message
+        assert "\n" not in found.message
 
     def sentinel(self) -> Sentinel:
         build = kind(self.kind).sentinel
