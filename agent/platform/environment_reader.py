@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from agent.platform.alert_reader import AlertReader
@@ -12,6 +14,7 @@ from agent.platform.components import ComponentReader
 from agent.platform.convert import Reader
 from agent.platform.effective import own_view
 from agent.platform.model import Agent, Broker, Environment, Host, Security, Table, Variable
+from agent.platform.probe_section import modules, own_addresses
 from agent.platform.problem import Problems
 from agent.platform.scope import Scope
 from agent.platform.tree import Mapping, Node, Scalar, find, is_null
@@ -55,7 +58,8 @@ class EnvironmentReader:
         )
         alert_reader = AlertReader(self._reader, environment, self._problems)
         alerts = alert_reader.section(self._root.get("alerts"), self._root)
-        return Scope(
+        probe_targets = self._top("probe_targets", tuple[str, ...])
+        scope = Scope(
             platform=platform,
             environment_name=self._name,
             environment=environment,
@@ -71,10 +75,17 @@ class EnvironmentReader:
             security=security,
             telemetry=self._telemetry(agent),
             latency_edges_s=self._edges(),
-            probe_targets=self._top("probe_targets", tuple[str, ...]) or (),
-            probe_modules=self._top("probe_modules", dict[str, Any]) or {},
-            probe_modules_file=self._top("probe_modules_file", str),
+            probe_targets=() if probe_targets is None else probe_targets,
+            probe_modules=modules(
+                self._root, self._top("probe_modules", dict[str, Any]) or {}, self._problems
+            ),
         )
+        if probe_targets is not None:
+            return scope
+        places = own_addresses(
+            chain(scope.services.values(), scope.databases.values(), scope.brokers.values())
+        )
+        return replace(scope, probe_targets=places)
 
     def _environment(self) -> Environment | None:
         node = find(self._root, "environments", self._name)

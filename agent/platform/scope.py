@@ -49,7 +49,6 @@ class Scope:
     latency_edges_s: tuple[float, ...]
     probe_targets: tuple[str, ...]
     probe_modules: Mapping[str, object]
-    probe_modules_file: str | None
 
     @property
     def dependencies(self) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ ENVIRON = {"NOT_A_DURATION": "sw0rdfish"}
 def test_each_mistake_is_said_in_exactly_its_sentence(path: Path) -> None:
     expected = path.read_bytes().split(b"\n", 1)[0].removeprefix(b"# ").decode()
     expected = expected.replace("<kinds>", ", ".join(names())).replace("<signals>", SIGNALS)
-    expected = expected.replace("<sections>", ", ".join(SECTIONS))
+    expected = expected.replace("<sections>", ", ".join(SECTIONS)).replace("<folder>", str(path.parent))
     try:
         problems = load(path, environ=ENVIRON).warnings
     except PlatformError as error:

@@ -328,6 +328,30 @@ services:
     assert resources.effective == MachineSize(memory=Size.parse("2GB"), cpus=1, cpu_kind="performance")
 
 
+def test_probe_may_reach_what_the_file_names_unless_it_says_otherwise(tmp_path: Path) -> None:
+    scope = loaded(tmp_path, TEN_LINES).scope("production")
+    assert scope.probe_targets == ("shop.example:443", "127.0.0.1:5432", "127.0.0.1:4222")
+    scope = loaded(tmp_path, TEN_LINES + "probe_targets: ['*.example:443']\n").scope("production")
+    assert scope.probe_targets == ("*.example:443",)
+
+
+def test_modules_of_a_blackbox_file_stand_under_our_own(tmp_path: Path) -> None:
+    blackbox = """\
+modules:
+  web: {prober: http, timeout: 3s, http: {method: GET, fail_if_body_matches_regexp: ["${x}"]}}
+  ping: {prober: icmp}
+"""
+    (tmp_path / "blackbox.yml").write_text(blackbox)
+    own = """\
+probe_modules_file: blackbox.yml
+probe_modules: {web2: {prober: http, http: {method: POST}}}
+"""
+    platform = loaded(tmp_path, TEN_LINES + own)
+    assert list(platform.scope("production").probe_modules) == ["web", "ping", "web2"]
+    assert [(problem.severity, problem.line) for problem in platform.warnings] == [("warning", 10)]
+    assert "icmp is not supported" in platform.warnings[0].message
+
+
 def test_further_checks_have_their_own_kind_and_options(tmp_path: Path) -> None:
     text = """\
 platform: p
