@@ -141,15 +141,18 @@ class World:
             self.look(service)
             self.now_s += 0.25
 
-    def pass_s(self, seconds: float, *, looks: bool = True, traffic: bool = False) -> None:
+    def pass_s(
+        self, seconds: float, *, looks: bool = True, traffic: bool = False, every_s: float = 1.0
+    ) -> None:
         """Let time pass: a tick every second, a look at everything every interval."""
+        self.now_s = float(round(self.now_s)) if every_s > 1 else self.now_s
         end_s = self.now_s + seconds
-        while self.now_s + 1 <= end_s:
-            self.now_s += 1
-            if looks and round(self.now_s) % 10 == 0:
+        while self.now_s + every_s <= end_s:
+            self.now_s += every_s
+            if looks and (every_s > 1 or round(self.now_s) % 10 == 0):
                 for service in self.targets:
                     self._regular(service)
-            if traffic and round(self.now_s) % 10 == 5:
+            if traffic and (every_s > 1 or round(self.now_s) % 10 == 5):
                 for service in self.targets:
                     if KINDS.get(service) is Kind.SERVICE:
                         self.requests(service, 100)
