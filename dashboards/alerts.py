@@ -50,7 +50,7 @@ DASHBOARD: Final = Dashboard(
         ),
         trend(
             "Began to fire",
-            f'sum by (alertname, env) (increase(gaia_alert_transitions_total{{{E},to="firing"}}{R}))',
+            f'sum by (alertname, env) (increase(gaia_alert_transitions_total{{{E},to="fired"}}{R}))',
             "{{env}} {{alertname}}",
             "Bad: the same name again and again.",
             "Nothing fired",
@@ -59,14 +59,13 @@ DASHBOARD: Final = Dashboard(
         table(
             "Noisiest of seven days",
             "topk(10, sum by (alertname, env, service) "
-            f'(increase(gaia_alert_transitions_total{{{E},to="firing"}}[7d])) > 0)',
+            f'(increase(gaia_alert_transitions_total{{{E},to="fired"}}[7d])) > 0)',
             "Bad: more than a few a week: fix the cause or the rule.",
             "Nothing fired",
         ),
         trend(
-            "From change to accepted message, p95",
-            "histogram_quantile(0.95, sum by (le, receiver) "
-            f"(rate(gaia_notification_delay_seconds_bucket{R})))",
+            "The latest message took",
+            "max by (receiver) (gaia_notification_duration_seconds)",
             "{{receiver}}",
             "Bad: above 30 s.",
             "Nothing was sent",

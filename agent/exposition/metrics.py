@@ -14,7 +14,6 @@ TARGET: Final = ("env", "service", "check", "vantage")
 SERVICE: Final = ("env", "service")
 # 2 s, the strategy's limit, is an edge: "slower than 2 s" is counted, never interpolated.
 LATENCY_EDGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
-DELAY_EDGES_S: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,7 @@ ALERTS: Final = (
     _gauge("gaia_alerts", "How many alerts are in each state.", ("env", "alertstate")),
     _counter(
         "gaia_alert_transitions_total",
-        "Changes of state, by the state that began.",
+        "Changes of state, by what happened: active, fired, resolved.",
         ("alertname", "env", "service", "to"),
     ),
 )
@@ -114,8 +113,14 @@ NOTIFICATIONS: Final = (
         "Age of the oldest message not delivered yet; 0 when none.",
         ("receiver",),
     ),
-    _histogram(
-        "gaia_notification_delay_seconds", "From the change of state to the accepted message.", ("receiver",)
+    _gauge("gaia_notification_duration_seconds", "How long the latest accepted message took.", ("receiver",)),
+    _gauge(
+        "gaia_notification_last_success_timestamp_seconds",
+        "When the receiver last took a message; absent before the first.",
+        ("receiver",),
+    ),
+    _gauge(
+        "gaia_notification_breaker_open", "1 while the receiver is left alone for failing.", ("receiver",)
     ),
 )
 TELEMETRY: Final = (

@@ -16,7 +16,10 @@ _RESULTS: Final = Shape(
 )
 _PENDING: Final = "gaia_notification_pending"
 _OLDEST: Final = "gaia_notification_oldest_seconds"
-_ONE: Final = {name: Shape(name) for name in (_PENDING, _OLDEST)}
+_DURATION: Final = "gaia_notification_duration_seconds"
+_TAKEN: Final = "gaia_notification_last_success_timestamp_seconds"
+_BREAKER: Final = "gaia_notification_breaker_open"
+_ONE: Final = {name: Shape(name) for name in (_PENDING, _OLDEST, _DURATION, _TAKEN, _BREAKER)}
 
 
 class NotificationSeries:
@@ -35,6 +38,10 @@ class NotificationSeries:
             self._document.put(_SENT, owner, _RESULTS, (lane.sent, lane.failed, lane.dead))
             self._document.put(_PENDING, owner, _ONE[_PENDING], (lane.queued,))
             self._document.put(_OLDEST, owner, _ONE[_OLDEST], (lane.oldest_s,))
+            self._document.put(_BREAKER, owner, _ONE[_BREAKER], (int(lane.breaker_open),))
+            if lane.last_sent_at_s:
+                self._document.put(_TAKEN, owner, _ONE[_TAKEN], (lane.last_sent_at_s,))
+                self._document.put(_DURATION, owner, _ONE[_DURATION], (lane.last_duration_s,))
         for owner in self._owners - owners:
             self._document.forget(owner)
         self._owners = frozenset(owners)

@@ -33,7 +33,7 @@ CHOSEN = {
     "result": "down",
     "kind": "database",
     "alertstate": "firing",
-    "to": "firing",
+    "to": "fired",
     "http_response_status_code": "503",
     "env": "production",
     "service": "auth",

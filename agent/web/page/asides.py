@@ -113,7 +113,11 @@ def agent_itself(agent: AgentStatus, overview: Overview) -> str:
             f"{agent.undelivered} undelivered{oldest}" if agent.undelivered else "none undelivered",
         ),
         ("Configuration", State.DEGRADED if problem else State.UP, f"loaded {loaded}"),
-        *(((esc(part.name, 40), part.state, esc(part.text, 160))) for part in agent.parts),
+        *(
+            (esc(part.name, 40), part.state, esc(part.text, 160))
+            for part in agent.parts
+            if part.name != "configuration"
+        ),
     ]
     lines = "".join(
         f'<dt class="ut">{name}</dt><dd class="ut">{glyph(state)} '
