@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "notify": ("agent.cli.notify", "send a test message to a receiver and see whether it arrives"),
     "backtest": ("agent.cli.backtest", "when a rule would have fired on what was really seen"),
     "rules": ("agent.cli.rules", "the rules for Prometheus, with tests for promtool"),
+    "drill": ("agent.cli.drill", "break parts of the running local platform and measure who notices when"),
     "reload": ("agent.cli.reload", "have the running agent read gaia.yaml again"),
     "validate": ("agent.cli.validate", "check gaia.yaml: every mistake at once, with its place"),
     "dlq": ("agent.cli.dlq", "telemetry a backend refused: list, show, replay or drop it"),

@@ -18,6 +18,7 @@ from agent.local.narration import Narration, standard_output
 from agent.local.overlay import agent_environment, validate, write_overlay
 from agent.local.parts import SERVICES, LocalParts, LocalPlan
 from agent.local.ports import LOOPBACK, is_free
+from agent.local.running import Running, forget_running, running_parts, write_running
 from agent.local.supervisor import Supervisor, table
 from checks.units import Duration
 
@@ -104,7 +105,7 @@ class _Run:
         self._folder = folder
         self._narration = narration
         self._rate = rate
-        self._supervisor = Supervisor(narration)
+        self._supervisor = Supervisor(self)
         self._stop = asyncio.Event()
 
     async def until_stopped(self) -> int:
@@ -120,8 +121,28 @@ class _Run:
             if self._stop.is_set():
                 self._narration.plain("stopping, what was started last first; Ctrl-C again kills at once")
             await self._supervisor.stop()
+            forget_running(self._folder.path)
         self._narration.plain(f"stopped; the data stays in {_short(self._folder.path)}")
         return _OK
+
+    def part(self, name: str, state: str, text: str) -> None:
+        """Hear from the supervisor: tell it, and write down what runs now."""
+        self._narration.part(name, state, text)
+        self._record()
+
+    def _record(self) -> None:
+        plan = self._plan
+        running = Running(
+            page=f"http://{LOOPBACK}:{plan.agent_port}/",
+            environment=plan.environment,
+            restart_after_s=plan.restart_after_s,
+            parts=running_parts(self._supervisor.parts),
+        )
+        try:
+            write_running(self._folder.path, running)
+        except OSError as error:
+            # A full disk stops the drill, not the platform.
+            self._narration.part("running.json", "note", f"cannot be written: {error.strerror}")
 
     async def _start(self) -> None:
         narration, start = self._narration, self._supervisor.start
@@ -141,6 +162,7 @@ class _Run:
         await start(parts.agent(overlay, agent_environment(parts), follow=narration.follow))
         if self._rate > 0:
             await start(parts.traffic(self._rate))
+        self._record()
         narration.plain(self._welcome())
 
     async def _watch(self) -> None:
@@ -179,6 +201,7 @@ class _Run:
             self._stop.set()
             return
         self._supervisor.kill()
+        forget_running(self._folder.path)
         self._folder.release()
         self._narration.plain("killed everything at once")
         os._exit(_KILLED)
@@ -197,7 +220,7 @@ def _pause(text: str) -> float | None:
     if text == "never":
         return None
     try:
-        return Duration.parse(text)
+        return float(Duration.parse(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, or never") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 
 import msgspec
@@ -18,15 +18,19 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     """One event of `GET /api/v1/events`; other fields are not ours to know."""
 
     seq: int = 0
+    at_s: float = 0.0
     kind: str = ""
     subject: str = ""
     state: str = ""
     text: str = ""
 
 
-async def happenings(port: int) -> AsyncIterator[Happening]:
-    """Events of the agent on `port` as they happen, over its restarts, until cancelled."""
-    last = ""
+async def happenings(port: int, *, after: int | None = None) -> AsyncGenerator[Happening]:
+    """Events of the agent on `port` as they happen, over its restarts, until closed or cancelled.
+
+    `after` starts with those later than that number; without it only new ones come.
+    """
+    last = "" if after is None else str(after)
     while True:
         with suppress(OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
             async for seq, data in _stream(port, last):

@@ -39,7 +39,7 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
     overlay: Json = {
         "agent": {
             "listen": f"{LOOPBACK}:{plan.agent_port}",
-            "data_dir": str(path.parent / "agent"),
+            "data_dir": str(path.parent),
             "otlp_listen": parts.otlp_url.removeprefix("http://"),
             "page_url": page,
         },

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from agent.local.child import wait_gone
-from tests.acceptance.platform import RunningPlatform, platform_file, running
+from tests.acceptance.platform import REPOSITORY, RunningPlatform, platform_file, running
 from tests.acceptance.webhook import Webhook, webhook
 from tests.waiting import until_sync
 
@@ -27,6 +30,7 @@ def test_agent_and_platform_can_be_killed_and_stopped_at_any_time(tmp_path: Path
     with running(tmp_path, "--config", config) as second:
         assert {part: second.address(part) for part in ports} == ports
         until_sync(second.all_up, within_s=20, what="everything up again")
+        _drill_measures_a_freeze(second)
         family = second.family()
         second.process.kill()
         second.process.wait(5)
@@ -47,6 +51,19 @@ def _agent_killed_while_an_alert_fires(platform: RunningPlatform, received: Webh
         os.kill(platform.pid("chat"), signal.SIGCONT)
     until_sync(lambda: received.of("chat", "resolved"), within_s=20, what="its resolve")
     assert [each.status for each in received.deliveries if each.service == "chat"] == ["firing", "resolved"]
+
+
+def _drill_measures_a_freeze(platform: RunningPlatform) -> None:
+    command = [sys.executable, "-m", "agent.cli", "drill", "--freeze", "--json", "asset"]
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, cwd=platform.folder, env=environ, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (measured,) = json.loads(done.stdout)
+    assert (measured["part"], measured["broken_by"], measured["affected"]) == ("asset", "freeze", ["gateway"])
+    assert 0 < measured["seen_s"] <= measured["called_s"] < 10
+    assert measured["called_s"] < measured["back_s"] <= measured["resolved_s"]
 
 
 def _ctrl_c_leaves_nothing(platform: RunningPlatform, family: tuple[int, ...]) -> None:
