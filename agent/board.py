@@ -6,9 +6,10 @@ import asyncio
 from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 from checks.finding import State
 from checks.observation import Observation
@@ -23,8 +24,7 @@ _EVENTS_KEPT: Final = 1000
 _CLIENT_QUEUE: Final = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Struct, frozen=True, kw_only=True):
     """One past look: wall second, state, and latency where one was measured."""
 
     at_s: float
@@ -71,8 +71,7 @@ class Recent:
             )
 
 
-@dataclass(slots=True, kw_only=True)
-class Row:
+class Row(Struct, kw_only=True):
     """All that is known of one target. Changed only by the Board, on the event loop."""
 
     target: Target
@@ -109,8 +108,7 @@ class EventKind(StrEnum):
     AGENT = "agent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """One thing that happened: `seq` grows by one, `subject` is what it is about, `text` one line."""
 
     seq: int

@@ -7,11 +7,11 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from alerts.requests import RequestSample
 from checks.clock import Clock
@@ -49,8 +49,7 @@ CREATE INDEX IF NOT EXISTS changes_by_time ON changes (at_ms);
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastLook:
+class PastLook(Struct, frozen=True, kw_only=True):
     """One kept look; `at_s` is its wall second."""
 
     at_s: float
@@ -59,16 +58,14 @@ class PastLook:
     latency_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastFailure:
+class PastFailure(Struct, frozen=True, kw_only=True):
     """One kept failure with its dossier (phases, evidence) as JSON text."""
 
     at_s: float
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastDay:
+class PastDay(Struct, frozen=True, kw_only=True):
     """How many looks of one UTC day (days since 1970) found each state."""
 
     day: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 
 import msgspec
+from msgspec import Struct, field
 
 from agent.board import Board, EventKind
 from agent.exposition.agent_series import AgentSeries
@@ -39,8 +39,7 @@ from checks.target import TargetKey
 _CHANGES_KEPT = 200
 
 
-@dataclass(slots=True, kw_only=True)
-class Applied:
+class Applied(Struct, kw_only=True):
     """The configuration in force, and what was wrong with the last one that was refused."""
 
     platform: str
@@ -52,8 +51,7 @@ class Applied:
     problem: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class LiveSource:
+class LiveSource(Struct, kw_only=True):
     """Implements `agent.web.source.Source` over the parts of one process."""
 
     clock: Clock
@@ -218,7 +216,7 @@ def digest(scopes: tuple[Scope, ...]) -> str:
 
 
 def _tables(scope: Scope) -> dict[str, object]:
-    return {name: getattr(scope, name) for name in Scope.__dataclass_fields__}
+    return {name: getattr(scope, name) for name in Scope.__struct_fields__}
 
 
 def _masked(value: object) -> object:

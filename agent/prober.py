@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.board import Board, Row
 from agent.scheduler import Due, Scheduler
@@ -26,8 +26,7 @@ _SENTINEL_LOOK_S: Final = 1.0
 _SENTINEL_PAUSE_S: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Watch(Struct, frozen=True, kw_only=True):
     """One target with its check. Two watches with equal `kind`, `options` and times are the same work."""
 
     target: Target
@@ -50,8 +49,7 @@ class Watch:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """What a finished look led to: the verdict `before` it and the `verdict` with it."""
 
     row: Row

@@ -6,8 +6,9 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable, Collection, Hashable, KeysView, Mapping
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from checks.clock import Clock
 
@@ -19,8 +20,7 @@ _SPREAD: Final = 0.6180339887498949
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due(Generic[K]):
+class Due(Struct, Generic[K], frozen=True, kw_only=True):
     """One key that is due: `lag_s` is how late it starts, `missed` how many of its slots were skipped."""
 
     key: K
@@ -28,8 +28,7 @@ class Due(Generic[K]):
     missed: int
 
 
-@dataclass(slots=True)
-class _Entry(Generic[K]):
+class _Entry(Struct, Generic[K]):
     key: K
     interval_slots: int
     phase_slot: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -25,9 +24,6 @@ def _within(value: object) -> Iterator[Secret]:
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
             yield from _within(getattr(value, name))
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from _within(getattr(value, field.name))
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _within(item)

@@ -6,8 +6,9 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from agent.platform.load import load
 from agent.platform.scope import Platform, Scope
@@ -17,8 +18,7 @@ class StartError(Exception):
     """The agent cannot start or continue; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Arguments of `gaia run`. `environments` empty: the only one of the file."""
 
     config: Path

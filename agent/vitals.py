@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.clock import Clock
 
@@ -17,8 +18,7 @@ _GAP_S: Final = 5.0
 _STEP_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
+class Gap(Struct, frozen=True, kw_only=True):
     """A time the agent did not live through: `lost_s` seconds, `stepped_s` of them by the wall clock."""
 
     lost_s: float
