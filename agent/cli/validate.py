@@ -6,8 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from agent.cli import OK, UNKNOWN
 from agent.platform.problem import PlatformError, Problem, Severity
@@ -70,7 +71,9 @@ def _needed_by(name: str, found: list[Problem]) -> Problem:
     if len(environments) == 1:
         return found[0]
     listed = f"{', '.join(environments[:-1])} and {environments[-1]}"
-    return replace(found[0], message=f"{name} is not set; environments {listed} need it", environment="")
+    return msgspec.structs.replace(
+        found[0], message=f"{name} is not set; environments {listed} need it", environment=""
+    )
 
 
 def _print_text(config: Path, platform: Platform | None, problems: Iterable[Problem]) -> None:
@@ -104,8 +107,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _print_json(config: Path, platform: Platform | None, problems: list[Problem], *, ok: bool) -> None:
-    import msgspec
-
     document = {
         "file": str(config),
         "ok": ok,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -26,8 +25,7 @@ class _Missing(Enum):
 MISSING: Final = _Missing.MISSING
 
 
-@dataclass(frozen=True, slots=True)
-class Unset:
+class Unset(msgspec.Struct, frozen=True):
     """A variable without a value, and where it is needed."""
 
     name: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
-from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from agent.platform.alert_reader import AlertReader
 from agent.platform.careful import Unset
@@ -85,7 +86,7 @@ class EnvironmentReader:
         places = own_addresses(
             chain(scope.services.values(), scope.databases.values(), scope.brokers.values())
         )
-        return replace(scope, probe_targets=places)
+        return msgspec.structs.replace(scope, probe_targets=places)
 
     def _environment(self) -> Environment | None:
         node = find(self._root, "environments", self._name)

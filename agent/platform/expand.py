@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 _MARK: Final = re.compile(
     r"(?P<escaped>\$\$\{)"
-    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
+    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:[^{}]|\{env\})*))?\}"
     r"|(?P<broken>\$\{)"
     r"|(?P<env>\{env\})"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Expanded:
+class Expanded(msgspec.Struct, frozen=True, gc=False):
     """A value after expansion.
 
     `unset` names the variables without a value, whose marks stay in the text; `from_environment` says
@@ -46,10 +46,10 @@ def expand(text: str, *, alias: str, environ: Mapping[str, str]) -> Expanded:
             broken = True
             return match[0]
         from_environment = True
-        value = environ.get(match["name"], "") or match["default"]
-        if value is None:
-            unset.append(match["name"])
-            return match[0]
-        return value
+        value, default = environ.get(match["name"], ""), match["default"]
+        if value or default is None:
+            unset.extend(() if value else (match["name"],))
+            return value or match[0]
+        return str(default).replace("{env}", alias)
 
     return Expanded(_MARK.sub(replace, text), tuple(unset), from_environment, broken)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from checks.units import Size
 
@@ -28,8 +29,7 @@ class FlyFileError(Exception):
     """A fly.toml that cannot be read; the message names file and reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlyApp:
+class FlyApp(msgspec.Struct, frozen=True, kw_only=True):
     """One app: whose service it is in which environment, and what its file says of it."""
 
     file: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import yaml
 from yaml.events import (
     AliasEvent,
@@ -52,16 +52,15 @@ def read(content: bytes, file: str) -> Mapping:
     return root
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A collection whose end has not been read yet."""
 
     at: Position
     anchor: str | None
     is_mapping: bool
     values_before: int
-    entries: dict[str, Entry] = field(default_factory=dict)
-    items: list[Node] = field(default_factory=list)
+    entries: dict[str, Entry] = {}
+    items: list[Node] = []
     key: Scalar | None = None
 
     def node(self) -> Mapping | Sequence:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from agent.platform.careful import Unset
 from agent.platform.model import (
@@ -23,8 +24,7 @@ from alerts.rule import Rule
 from alerts.section import AlertsSection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Everything effective in one environment: overrides applied, `{env}` and variables expanded.
 
     `rules` are those of the environment's policy, `receivers` those that serve it; `alerts` holds the rest
@@ -56,8 +56,7 @@ class Scope:
         return {name: service.depends_on for name, service in self.services.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
+class Platform(msgspec.Struct, frozen=True, kw_only=True):
     """A file without errors. `warnings` work but are probably not meant; `unset` lacks variables."""
 
     name: str
@@ -82,7 +81,7 @@ class Platform:
         if missing:
             raise PlatformError(missing)
         scope = self.scopes[name]
-        return scope if calls else replace(scope, receivers={})
+        return scope if calls else msgspec.structs.replace(scope, receivers={})
 
     def name_of(self, environment: str) -> str:
         """The name of the environment with this name or alias. Raises PlatformError."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -21,8 +20,7 @@ _TABLES: Final = ("agent", "security", "telemetry")
 _REPEATED: Final = {"name", "vantages"}
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One value: `key` is its path, `value` as it is written, `origin` where it is written or `default`."""
 
     key: str

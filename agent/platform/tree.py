@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from agent.platform.problem import Position
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True):
     """One value as written. `plain` when unquoted: only then may it be a number, true, false or null."""
 
     at: Position
@@ -21,16 +20,14 @@ class Scalar:
         return max(1, len(self.text) + (0 if self.plain else 2))
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(msgspec.Struct, frozen=True):
     """A list."""
 
     at: Position
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One `key: value` of a mapping."""
 
     at: Position
@@ -38,8 +35,7 @@ class Entry:
     value: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(msgspec.Struct, frozen=True):
     """A table, by key, in the order written."""
 
     at: Position
