@@ -18,8 +18,6 @@ _CANCEL_WITHIN_S: Final = 1.0
 # Not the empty statement, over whose answer the driver stumbles.
 _ALIVE: Final = "SELECT 1"
 _OPENED: Final = "SELECT current_setting('transaction_read_only')"
-# Set after the look at the fresh session's own mode, which a role setting would mask.
-_READ_ONLY: Final = "SET default_transaction_read_only = on"
 
 
 class QueryRefusedError(Exception):
@@ -34,7 +32,8 @@ class Session:
     """At most one connection to one server, shared by a check and its sentinel.
 
     One operation runs at a time. Anything but an answered query closes the connection, since a late answer
-    would be taken for the next one's.
+    would be taken for the next one's. Nothing is SET: behind a pooler a setting would stay on a connection
+    that others are given next; what is asked are constant SELECTs, and the role may change nothing.
     """
 
     def __init__(self, place: Place, resolver: Resolver) -> None:
@@ -72,7 +71,6 @@ class Session:
             try:
                 self._connection = await self._connect(speaks_tls=speaks_tls)
                 self.fresh_read_only = await self._connection.fetchval(_OPENED) == "on"
-                await self._connection.execute(_READ_ONLY)
             except asyncpg.PostgresError as error:
                 self._drop()
                 raise QueryRefusedError(_server_error(error)) from error

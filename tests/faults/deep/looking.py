@@ -18,6 +18,8 @@ from checks.observation import observe
 from checks.reason import Reason
 from checks.target import Kind, Target, TargetKey
 
+_STEP_S = 0.03
+
 
 class Names:
     """A resolver that knows addresses and a few names."""
@@ -65,6 +67,18 @@ class Look:
             observed = await observe(self.check, self.target, deadline_s=8, clock=self.kit.clock)
             self._hold_to_the_contract(observed.finding)
         return observed.finding
+
+    async def until(self, *reasons: Reason, within_s: float = 30) -> Finding:
+        """The first look that gives one of these reasons."""
+        never = asyncio.Event()
+        found = await self.look()
+        async with asyncio.timeout(within_s):
+            while found.reason not in reasons:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_STEP_S):
+                        await never.wait()
+                found = await self.look()
+        return found
 
     def _hold_to_the_contract(self, found: Finding) -> None:
         """Whatever is wrong: one sentence, declared series only, each once, no defect of ours."""

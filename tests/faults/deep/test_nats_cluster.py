@@ -12,7 +12,7 @@ import pytest
 
 from agent.local.nats import LocalNats
 from agent.local.ports import free_ports
-from checks.finding import Finding, State
+from checks.finding import State
 from checks.nats.link import Link
 from checks.nats.options import NatsOptions
 from checks.nats.place import Place
@@ -48,14 +48,6 @@ def options(servers: list[LocalNats]) -> NatsOptions:
     )
 
 
-async def until_told(one: Look, reason: Reason, *, within_s: float = 20) -> Finding:
-    found = await one.look()
-    async with asyncio.timeout(within_s):
-        while found.reason is not reason:
-            found = await one.look()
-    return found
-
-
 async def create(server: LocalNats, name: str, replicas: int) -> None:
     link = await Link.connect("127.0.0.1", server.port)
     await link.enter(Place(host="127.0.0.1", port=server.port))
@@ -71,16 +63,16 @@ async def create(server: LocalNats, name: str, replicas: int) -> None:
 
 async def test_a_cluster_loses_one_then_two_then_recovers(tmp_path: Path) -> None:
     async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
-        well = await until_told(one, Reason.OK)
+        well = await one.until(Reason.OK)
         await create(servers[0], "ORDERS", 3)
-        still_well = await until_told(one, Reason.OK)
+        still_well = await one.until(Reason.OK)
         servers[2].kill()
-        redundancy = await until_told(one, Reason.JS_REDUNDANCY_LOST)
+        redundancy = await one.until(Reason.JS_REDUNDANCY_LOST)
         servers[1].kill()
-        quorum = await until_told(one, Reason.JS_NO_QUORUM)
+        quorum = await one.until(Reason.JS_NO_QUORUM)
         servers[1].spawn()
         servers[2].spawn()
-        again = await until_told(one, Reason.OK, within_s=30)
+        again = await one.until(Reason.OK, within_s=30)
     assert (well.state, still_well.state, again.state) == (State.UP, State.UP, State.UP)
     assert "all 3 servers answer" in well.message
     assert redundancy.state is State.DEGRADED
@@ -93,10 +85,10 @@ async def test_a_cluster_loses_one_then_two_then_recovers(tmp_path: Path) -> Non
 
 async def test_two_frozen_servers_of_three_are_no_quorum(tmp_path: Path) -> None:
     async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
-        await until_told(one, Reason.OK)
+        await one.until(Reason.OK)
         for server in servers[1:]:
             server.freeze()
-        found = await until_told(one, Reason.JS_NO_QUORUM)
+        found = await one.until(Reason.JS_NO_QUORUM)
         for server in servers[1:]:
             server.thaw()
     assert found.state is State.DOWN
@@ -118,9 +110,9 @@ async def test_a_cluster_smaller_than_expected_is_told_by_one_url(tmp_path: Path
             url=Secret(servers[0].url), monitor_url=servers[0].monitor_url, jetstream=True, cluster_size=3
         )
         async with Look("nats", only) as one:
-            await until_told(one, Reason.OK)
+            await one.until(Reason.OK)
             for server in servers[1 : 1 + count]:
                 server.kill()
             reason = Reason.JS_REDUNDANCY_LOST if count == 1 else Reason.JS_NO_QUORUM
-            found = await until_told(one, reason)
+            found = await one.until(reason)
     assert f"{count} of 3 servers lost" in found.message

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from agent.local.postgres import LocalPostgres
-from checks.finding import Finding, State
+from checks.finding import State
 from checks.limits import seconds, sizes
 from checks.postgres.options import PostgresOptions
 from checks.postgres.thresholds import Thresholds
@@ -43,14 +43,6 @@ def pair(private: Private) -> tuple[LocalPostgres, LocalPostgres]:
     return primary, standby
 
 
-async def until_told(one: Look, reason: Reason) -> Finding:
-    found = await one.look()
-    async with asyncio.timeout(20):
-        while found.reason is not reason:
-            found = await one.look()
-    return found
-
-
 async def until_streaming(one: Look) -> None:
     async with asyncio.timeout(20):
         while "gaia_postgres_standby_reply_age_seconds" not in {m.name for m in (await one.look()).measures}:
@@ -63,7 +55,7 @@ async def test_a_streaming_pair_is_up_on_both_sides_and_not_behind(private: Priv
     async with Look(
         "postgres", options(primary, role="primary", standbys=1, replay_age=patience, receiver_gone=gone)
     ) as one:
-        upstream = await until_told(one, Reason.OK)
+        upstream = await one.until(Reason.OK)
     downstream = await look_once(
         "postgres", options(standby, role="standby", replay_age=patience, receiver_gone=gone)
     )
@@ -83,9 +75,9 @@ async def test_the_writers_url_on_a_standby_is_the_wrong_role(private: Private) 
 async def test_a_missing_standby_is_told_with_the_count(private: Private) -> None:
     primary, standby = pair(private)
     async with Look("postgres", options(primary, standbys=1, replay_age=seconds(5, 30))) as one:
-        await until_told(one, Reason.OK)
+        await one.until(Reason.OK)
         standby.kill()
-        found = await until_told(one, Reason.PG_REPLICA_MISSING)
+        found = await one.until(Reason.PG_REPLICA_MISSING)
     assert found.state is State.DEGRADED
     assert "0 of 1 standbys" in found.message
 
@@ -95,7 +87,7 @@ async def test_a_standby_that_was_seen_is_missed_without_being_configured(privat
     async with Look("postgres", options(primary, replay_age=seconds(5, 30))) as one:
         await until_streaming(one)
         standby.kill()
-        found = await until_told(one, Reason.PG_REPLICA_MISSING)
+        found = await one.until(Reason.PG_REPLICA_MISSING)
     assert found.state is State.DEGRADED
 
 
@@ -105,7 +97,7 @@ async def test_a_frozen_standby_is_seen_although_its_state_reads_streaming(priva
         await until_streaming(one)
         standby.freeze()
         primary.run_sql("CREATE TABLE news (a int); INSERT INTO news VALUES (1)")
-        found = await until_told(one, Reason.PG_REPLICATION_LAG)
+        found = await one.until(Reason.PG_REPLICATION_LAG)
         standby.thaw()
     assert "it may be frozen although its state reads streaming" in found.message
 
@@ -115,10 +107,10 @@ async def test_paused_replay_is_told_and_its_backlog_too(private: Private) -> No
     standby.run_sql("SELECT pg_wal_replay_pause()")
     primary.run_sql("CREATE TABLE news AS SELECT repeat('x', 900) FROM generate_series(1, 2000)")
     async with Look("postgres", options(standby, replay_bytes=sizes(1000, None))) as one:
-        found = await until_told(one, Reason.PG_REPLICATION_LAG)
+        found = await one.until(Reason.PG_REPLICATION_LAG)
     upstream = options(primary, replay_bytes=sizes(1000, None))
     async with Look("postgres", upstream) as one:
-        behind = await until_told(one, Reason.PG_REPLICATION_LAG)
+        behind = await one.until(Reason.PG_REPLICATION_LAG)
     assert "pg_wal_replay_resume" in found.message
     assert "MB behind" in behind.message
 
@@ -126,9 +118,9 @@ async def test_paused_replay_is_told_and_its_backlog_too(private: Private) -> No
 async def test_a_standby_cut_off_from_its_primary_is_down_after_its_grace(private: Private) -> None:
     primary, standby = pair(private)
     async with Look("postgres", options(standby, receiver_gone=seconds(None, 0.2))) as one:
-        await until_told(one, Reason.OK)
+        await one.until(Reason.OK)
         primary.kill()
-        found = await until_told(one, Reason.PG_REPLICA_DISCONNECTED)
+        found = await one.until(Reason.PG_REPLICA_DISCONNECTED)
     assert found.state is State.DOWN
     assert "what it answers is old" in found.message
     assert "gaia_postgres_replication_lag_seconds" not in {one.name for one in found.measures}
@@ -140,7 +132,7 @@ async def test_a_promoted_standby_is_an_event_and_then_a_primary(private: Privat
         await one.look()
         primary.kill()
         standby.run_sql("SELECT pg_promote()")
-        found = await until_told(one, Reason.PG_FAILOVER)
+        found = await one.until(Reason.PG_FAILOVER)
         after = await one.look()
     assert found.state is State.UP
     assert "promoted" in found.message
@@ -165,6 +157,6 @@ async def test_a_second_primary_is_told(private: Private) -> None:
     async with Look("postgres", wanted) as one:
         await until_streaming(one)
         one.check._signals._due_s.clear()  # type: ignore[attr-defined]
-        found = await until_told(one, Reason.PG_FAILOVER)
+        found = await one.until(Reason.PG_FAILOVER)
     assert standby.pid
     assert "two primaries" in found.message
