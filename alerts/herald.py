@@ -56,13 +56,19 @@ class Herald:
         *,
         active: Mapping[str, list[Instance]],
         watches: Mapping[str, list[Watch]],
-        open_episodes: Iterable[Told] = (),
+        episodes: Iterable[Told] = (),
     ) -> Herald:
-        """A herald for a plan, with the episodes that were open when the last process ended.
+        """A herald for a plan, with what the last process told of: what is open, and what ended lately.
 
         `active` (alerts that are not OK) and `watches`, both by component, are the judge's own and live.
         """
-        told = {one.episode: one for one in open_episodes}
+        told: dict[str, Told] = {}
+        ended: dict[str, float] = {}
+        for one in episodes:
+            if one.resolved_at_s is None:
+                told[one.episode] = one
+            elif one.fingerprint != STORM:
+                ended[one.component] = max(one.resolved_at_s, ended.get(one.component, 0.0))
         return cls(
             plan=plan,
             graph=Graph(plan.dependencies),
@@ -71,7 +77,7 @@ class Herald:
             channels=channels(plan.receivers, plan.env),
             told=told,
             told_of={one.fingerprint: one for one in told.values() if one.fingerprint != STORM},
-            ended={},
+            ended=ended,
             changes=deque(maxlen=_CHANGES_KEPT),
             suspects=(),
             _recent={severity: deque() for severity in Severity},
@@ -103,6 +109,8 @@ class Herald:
             and one.rule.severity is not Severity.LOG
             and one.fingerprint not in self.told_of
             and not one.silenced_by
+            # After a restart or a gap it is verified first.
+            and not one.standing.verify
         ]
         suspects: dict[str, None] = {}
         ready: list[Instance] = []

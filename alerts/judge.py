@@ -41,6 +41,7 @@ from checks.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
+_LATELY: Final = 200
 _ALIVE_EVERY_S: Final = 30.0
 _PRUNE_EVERY_S: Final = 3600.0
 _EAGER_ALERTS: Final = 200
@@ -72,7 +73,7 @@ class Judge:
             plan,
             active=self._active,
             watches=self._evidence.by_component,
-            open_episodes=journal.episodes(only_open=True),
+            episodes=(*journal.episodes(only_open=True), *journal.episodes(limit=_LATELY)),
         )
         self._resume(now_s)
 

@@ -78,10 +78,14 @@ class World:
         self._start()
 
     def _start(self) -> None:
-        self.journal = Journal(self.path)
+        self.take_over(Journal(self.path))
+        self.channels = channels(self.plan.receivers, self.plan.env)
+
+    def take_over(self, journal: Journal) -> None:
+        """Go on with another journal, as a new process does."""
+        self.journal = journal
         self.journal.on_outbox(self.rows.extend)
         self.judge = Judge(self.plan, self.journal, now_s=self.now_s)
-        self.channels = channels(self.plan.receivers, self.plan.env)
 
     def restart(self, *, after_s: float = 3.0) -> None:
         """The process dies without a word and another one takes over the file."""
