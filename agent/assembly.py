@@ -25,6 +25,8 @@ from agent.live import Applied, LiveSource, digest, part_of
 from agent.log import LogWriter, log_level
 from agent.platform.problem import PlatformError
 from agent.platform.scope import Platform, Scope
+from agent.probe_endpoint import ProbeEndpoint
+from agent.probe_route import probe_route
 from agent.prober import Look, Watch
 from agent.scraping import Scraping
 from agent.secrets import secrets
@@ -79,6 +81,7 @@ class Agent:
         self._imports = ThreadPoolExecutor(1, thread_name_prefix="imports")
         self._ready = False
         self._intake = self._intake_of(scopes[0])
+        self._probing = _probing(watching, scopes[0])
         self._source = LiveSource(
             clock=self._clock,
             applied=Applied(
@@ -187,7 +190,8 @@ class Agent:
         )
         options = server.WebOptions(host=host, port=port, token=scope.agent.token)
         try:
-            more = desk_routes(lambda: tuple(self._judgements.values()))
+            desks = desk_routes(lambda: tuple(self._judgements.values()))
+            more = (*desks, probe_route(lambda: self._probing))
             async with server.serving(self._source, options, more=more):
                 self._ready = True
                 # One collection now, and what lives for ever is never looked at again.
@@ -224,6 +228,7 @@ class Agent:
         self._target_series.declare(_measures(self._watching.watches))
         self._target_series.place(self._board.rows())
         self._scraping.place(scopes)
+        self._probing = _probing(self._watching, scopes[0])
         for scope in scopes:
             judgement = self._judgements[scope.environment_name]
             judgement.reload(scope, self._watching.of(scope.environment_name))
@@ -295,6 +300,10 @@ class Agent:
             board=self._board,
             decided=self._decided,
         )
+
+
+def _probing(watching: Watching, scope: Scope) -> ProbeEndpoint:
+    return ProbeEndpoint.of(watching.kit, allowed=scope.probe_targets, modules=scope.probe_modules)
 
 
 def _measures(placed: Iterable[Watch]) -> tuple[MeasureInfo, ...]:

@@ -25,7 +25,7 @@ class Watching:
     def __init__(self, scopes: Iterable[Scope], clock: Clock) -> None:
         self.board = Board()
         self._clock = clock
-        self._kit = ProbeKit(clock=clock, resolver=CachingResolver())
+        self.kit = ProbeKit(clock=clock, resolver=CachingResolver())
         self.watches = self._built(scopes)
         self._unseen = {watch.target.key for watch in self.watches}
         self._all_seen = asyncio.Event()
@@ -66,7 +66,7 @@ class Watching:
         self._prober.look_now(key, Occasion.CONFIRMATION)
 
     def _built(self, scopes: Iterable[Scope]) -> tuple[Watch, ...]:
-        return tuple(watch for scope in scopes for watch in watches(scope, self._kit))
+        return tuple(watch for scope in scopes for watch in watches(scope, self.kit))
 
     def _looked(self, look: Look) -> None:
         self._unseen.discard(look.observation.target.key)
