@@ -20,6 +20,7 @@ from agent.telemetry.checkpoint import Checkpoint
 from agent.telemetry.durable_log import DurableLog
 from agent.telemetry.error_logs import ERROR, LogTable, LogTally
 from agent.telemetry.inflate import inflate
+from agent.telemetry.pushed import PushedRequests, PushTally
 from agent.telemetry.record import Head
 from agent.telemetry.red import RequestTotals
 from agent.telemetry.segments import write_whole
@@ -41,7 +42,7 @@ class Content:
     items: int
     invalid: int = 0
     oldest_ns: int = 0
-    tallies: tuple[SpanTally | LogTally, ...] = ()
+    tallies: tuple[SpanTally | LogTally | PushTally, ...] = ()
     # The same for the same request sent again, empty where two equal requests may be two events.
     identity: bytes = b""
 
@@ -50,12 +51,19 @@ class Counting:
     """The tables and their checkpoint. Belongs to one event loop."""
 
     def __init__(
-        self, directory: Path, *, env: str, names: dict[str, str], slower_than_s: Iterable[float] = ()
+        self,
+        directory: Path,
+        *,
+        env: str,
+        names: dict[str, str],
+        envs: frozenset[str],
+        slower_than_s: Iterable[float] = (),
     ) -> None:
         self._path = directory / "counts"
         self._names = names
         self.requests = SeriesTable(edges=(*EDGES, *slower_than_s))
         self.logs = LogTable(env=env)
+        self.pushed = PushedRequests(names=names, envs=envs)
         self._spans = SpanCounter(self.requests, names=names)
         saved = checkpoint.load(self._path)
         self.seq = saved.seq
@@ -100,7 +108,8 @@ class Counting:
                     identity=spans.identity,
                 )
             case Signal.METRICS:
-                return Content(Lane.METRICS, sum(_points(message)))
+                pushed = self.pushed.tally(message.resource_metrics)
+                return Content(Lane.METRICS, sum(_points(message)), tallies=(pushed,))
             case Signal.LOGS:
                 logs = self.logs.tally(message.resource_logs, self._names)
                 lane = Lane.ERRORS if logs.worst >= ERROR else Lane.LOGS

@@ -98,7 +98,11 @@ class Intake:
     async def _open_log(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         counting = Counting(
-            self._directory, env=self._env, names=self._names, slower_than_s=self._options.slower_than
+            self._directory,
+            env=self._env,
+            names=self._names,
+            envs=self._envs,
+            slower_than_s=self._options.slower_than,
         )
         limits = LogLimits(disk_bytes=self._options.disk, free_bytes=self._options.keep_free)
         log = DurableLog(self._directory, limits)
@@ -109,7 +113,7 @@ class Intake:
         for service in counting.requests.services():
             # What was counted before this start is the baseline for what is counted after it.
             self._fed[service] = counting.totals(service, envs=self._envs, at_s=now_s)
-            self._take(service, self._fed[service])
+            self._take(service, Witness.SPANS, SOURCE, self._fed[service])
         self.reception.use(log, counting)
 
     async def _serve(self) -> None:
@@ -193,19 +197,21 @@ class Intake:
             totals = self._fed.get(service)
             if totals is None:
                 # Our counters begin at 0: a service's first error is an increase, not a baseline.
-                self._take(service, RequestTotals(at_s=now_s - _TICK_S, incarnation=counting.born, routes={}))
+                nothing = RequestTotals(at_s=now_s - _TICK_S, incarnation=counting.born, routes={})
+                self._take(service, Witness.SPANS, SOURCE, nothing)
             if totals is None or service in self.reception.touched:
                 totals = counting.totals(service, envs=self._envs, at_s=now_s)
             self._fed[service] = totals
-            self._take(
-                service, RequestTotals(at_s=now_s, incarnation=totals.incarnation, routes=totals.routes)
-            )
+            now = RequestTotals(at_s=now_s, incarnation=totals.incarnation, routes=totals.routes)
+            self._take(service, Witness.SPANS, SOURCE, now)
+        for service, source, totals in counting.pushed.drain(now_s):
+            self._take(service, Witness.METRICS, source, totals)
         self.reception.touched.clear()
         for event in counting.logs.drain():
             self._error_logs(event)
 
-    def _take(self, service: str, totals: RequestTotals) -> None:
-        sample = self._traffic.take(service=service, witness=Witness.SPANS, source=SOURCE, totals=totals)
+    def _take(self, service: str, witness: Witness, source: str, totals: RequestTotals) -> None:
+        sample = self._traffic.take(service=service, witness=witness, source=source, totals=totals)
         if sample is not None:
             self._requests(sample)
 
