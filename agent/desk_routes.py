@@ -115,7 +115,7 @@ def _v2(desks: Desks, method: str) -> Handler:
             desks(),
             method,
             asked.path,
-            query={name: (value,) for name, value in asked.query.items()},
+            query=asked.every,
             body=asked.body,
             now_s=source.now_s(),
         )

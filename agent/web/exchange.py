@@ -19,11 +19,12 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request. `headers` has lower-case names; of a repeated query parameter the first value counts."""
+    """A request. `headers` has lower-case names; `query` the first value of each parameter, `every` all."""
 
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    every: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)  # The {parts} of the route's path.
     body: bytes = b""
 

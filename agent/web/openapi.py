@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
+import re
 
 import msgspec
 
 from agent.web.exchange import Answer, Asked, Problem
-from agent.web.routes import ROUTES, Route
+from agent.web.routes import Route
 from agent.web.source import Source
 
 _REFERENCE = "#/components/schemas/{name}"
 
 
-async def openapi(_: Source, __: Asked) -> Answer:
-    """This description."""
-    return Answer(body=document())
+def openapi_route(routes: tuple[Route, ...]) -> Route:
+    """The route that describes `routes`."""
+    described = document(routes)
+
+    async def openapi(_: Source, __: Asked) -> Answer:
+        """This description."""
+        return Answer(body=described)
+
+    return Route(path="/api/v1/openapi.json", handler=openapi)
 
 
-@cache
-def document() -> bytes:
-    """The description as JSON."""
-    types = {kind for route in ROUTES for kind in (route.answer, route.body) if kind is not None}
+def document(routes: tuple[Route, ...]) -> bytes:
+    """The description of `routes` as JSON."""
+    types = {kind for route in routes for kind in (route.answer, route.body) if kind is not None}
     ordered = sorted({*types, Problem}, key=lambda kind: kind.__name__)
     references, schemas = msgspec.json.schema_components(ordered, ref_template=_REFERENCE)
     by_type = dict(zip(ordered, references, strict=True))
     paths: dict[str, dict[str, object]] = {}
-    for route in ROUTES:
+    for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
     return msgspec.json.encode(
         {
@@ -54,7 +59,7 @@ def _operation(route: Route, references: dict[type, dict[str, object]]) -> dict[
         answer["content"] = {"application/json": {"schema": references[route.answer]}}
     operation: dict[str, object] = {
         "summary": (inspect.getdoc(route.handler) or "").split("\n\n")[0],
-        "operationId": f"{route.method.lower()}_{route.handler.__name__}",
+        "operationId": f"{route.method.lower()}{re.sub(r'[^a-z0-9]+', '_', route.path)}",
         "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query],
         "responses": {
             "201" if route.writes else "200": answer,

@@ -22,7 +22,10 @@ from agent.web.source import Change
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One address. `writes` asks for the bearer token; `answer` and `body` are what OpenAPI describes."""
+    """One address. `writes` asks for the bearer token; `answer` and `body` are what OpenAPI describes.
+
+    An answer that is not there `within_s` becomes a 503.
+    """
 
     path: str
     handler: Handler
@@ -31,6 +34,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answer: type | None = None
     body: type | None = None
     query: tuple[str, ...] = ()
+    within_s: float = 10.0
 
 
 ROUTES: Final = (

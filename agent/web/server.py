@@ -17,7 +17,7 @@ from aiohttp import web
 
 from agent.exposition.negotiation import accepts_gzip
 from agent.web.exchange import EVENT_STREAM, Answer, Asked, Refused, problem
-from agent.web.openapi import openapi
+from agent.web.openapi import openapi_route
 from agent.web.page.handlers import page_routes
 from agent.web.routes import ROUTES, Route
 from agent.web.source import Source
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _MAX_BODY: Final = 256 * 1024
 _MAX_LINE: Final = 8190
-_ANSWER_WITHIN_S: Final = 10.0
 _WRITE_WITHIN_S: Final = 30.0
 _COMPRESS_FROM: Final = 1400
 _KEEP_ALIVE_S: Final = 30.0
@@ -68,8 +67,8 @@ async def serving(source: Source, options: WebOptions, *, more: tuple[Route, ...
     """
     door = _Door(source, options)
     app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refusals])
-    described = Route(path="/api/v1/openapi.json", handler=openapi)
-    for route in (*page_routes(), *ROUTES, described, *more):
+    described = (*ROUTES, *more)
+    for route in (*page_routes(), *described, openapi_route(described)):
         if route.method == "GET":
             app.router.add_get(route.path, door.handler(route), allow_head=True)
         else:
@@ -154,10 +153,11 @@ class _Door:
 
     async def _answer(self, route: Route, request: web.Request) -> Answer:
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
+            async with asyncio.timeout(route.within_s):
                 asked = Asked(
                     path=request.path,
                     query={name: request.query[name] for name in request.query},
+                    every={name: tuple(request.query.getall(name)) for name in request.query},
                     headers={name.lower(): value for name, value in request.headers.items()},
                     parameters=dict(request.match_info),
                     body=await request.read() if request.can_read_body else b"",

@@ -6,6 +6,7 @@ from typing import Final
 
 from agent.web.overview import WELL, Component, phrase
 from agent.web.page.html import anchor, esc, span_text
+from checks.finding import State
 
 _WIDTH: Final = 440
 _GAP: Final = 14
@@ -57,7 +58,7 @@ def _places(
 
 
 def _line(above: Place, below: Place, needed: Component) -> str:
-    hot = needed.state not in WELL
+    hot = needed.state in {State.DOWN, State.DEGRADED}
     x1, y1 = above[0] + above[2] / 2, above[1] + _NODE_HEIGHT
     x2, y2 = below[0] + below[2] / 2, below[1] - 2
     # Lines into one node arrive side by side, nearer to where they come from.
@@ -73,7 +74,7 @@ def _line(above: Place, below: Place, needed: Component) -> str:
 def _node(component: Component, place: Place) -> str:
     left, top, width = place
     state = component.state
-    words = phrase(component).removeprefix("is ")
+    words = "no data" if state is State.UNKNOWN else phrase(component).removeprefix("is ")
     small = span_text(component.latency_s) if state in WELL and component.latency_s is not None else words
     room = int((width - 46) / 7.4)
     return (
