@@ -54,7 +54,7 @@ def test_all_heartbeats_together_stay_affordable(tmp_path: Path, targets: int, h
     services = "".join(f'  s{number}: {{url: "http://10.0.0.1:{number + 1}"}}\n' for number in range(targets))
     first = built(tmp_path, f"services:\n{services}")[0]
     assert isinstance(first.options, HttpOptions)
-    assert first.options.heartbeat == heartbeat_s
+    assert float(first.options.heartbeat) == heartbeat_s
 
 
 @pytest.mark.parametrize(
