@@ -98,11 +98,12 @@ class HostCheck:
         return max(self._clock.monotonic_s() - started - _LAG_SAMPLE_S, 0.0)
 
     def _lasting(self, problems: Iterable[Problem], now_s: float) -> Iterator[Problem]:
-        """CPU and pressure are problems only after they have lasted."""
+        """CPU, pressure and lateness are problems only after they have lasted: a start is always busy."""
         patience: dict[Reason, float] = {
             Reason.HOST_CPU: _seconds(self._limits.cpu_for),
             Reason.HOST_CPU_THROTTLED: _seconds(self._limits.pressure_for),
             Reason.HOST_PRESSURE: _seconds(self._limits.pressure_for),
+            Reason.HOST_LOOP_LAG: _seconds(self._limits.pressure_for),
         }
         found = tuple(problems)
         present = {problem.reason for problem in found}

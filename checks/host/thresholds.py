@@ -24,7 +24,8 @@ from checks.units import Duration
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every limit of the host signals; what is not written comes from the environment's profile.
 
-    `null` switches a limit off. `cpu_for`, `pressure_for`: how long CPU and pressure must stay over theirs.
+    `null` switches a limit off. `cpu_for`, `pressure_for`: how long CPU, and pressure and the loop's lag,
+    must stay over theirs.
     `disk_full_in` is the other way round: less time left is worse.
     """
 

@@ -93,6 +93,9 @@ class PostgresCheck:
     async def _inside(self, knock: Knock, started: float, *, fallback: Finding | None) -> Finding:
         limit_s = float(self._options.answer_within)
         begun = self._clock.monotonic_s()
+        self._session.load()
+        loaded = self._clock.monotonic_s()
+        started, begun = started + loaded - begun, loaded
         try:
             if fallback is None:
                 await self._session.ensure_open(speaks_tls=bool(knock.speaks_tls), within_s=limit_s)

@@ -45,6 +45,10 @@ class Session:
         self.fresh_read_only = False
         self.silent = False
 
+    def load(self) -> None:
+        """Import the driver, 45 ms, once: nobody's latency."""
+        import asyncpg  # noqa: F401 - the import is the effect.
+
     @property
     def is_open(self) -> bool:
         return self._connection is not None and not self._connection.is_closed()
@@ -66,7 +70,7 @@ class Session:
         async with self._turn, asyncio.timeout(within_s):
             if self.is_open:
                 return
-            import asyncpg  # 45 ms: a server that is down is named before it is needed.
+            import asyncpg  # Not at the top: a server that is down is named before it is needed.
 
             try:
                 self._connection = await self._connect(speaks_tls=speaks_tls)
