@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import time
 from collections import defaultdict
 from math import inf
 from pathlib import Path
@@ -389,15 +390,16 @@ def _push_everything(endpoint: str) -> None:
 
 async def test_a_large_body_is_taken_in_pieces_that_leave_the_loop_free(tmp_path: Path) -> None:
     body = b"".join(traces(1, service=f"service-{number % 5}") for number in range(20_000))
-    longest, last = 0.0, asyncio.get_running_loop().time()
+    longest_s, last_s = 0.0, time.thread_time()
     done = False
 
     async def beat() -> None:
-        nonlocal longest, last
+        nonlocal longest_s, last_s
         while not done:
             await asyncio.sleep(0)
-            now = asyncio.get_running_loop().time()
-            longest, last = max(longest, now - last), now
+            # The loop's own CPU time: another busy process must not fail this.
+            now_s = time.thread_time()
+            longest_s, last_s = max(longest_s, now_s - last_s), now_s
 
     async with running(tmp_path) as intake:
         await until(lambda: intake._log is not None)
@@ -410,7 +412,7 @@ async def test_a_large_body_is_taken_in_pieces_that_leave_the_loop_free(tmp_path
         assert response.status == 200
         _, counting = intake._parts()
         assert sum(counts.total for counts in _logins(counting.requests)) == 20_000
-    assert longest < 0.3
+    assert longest_s < 0.25
 
 
 def _logins(table: SeriesTable) -> list[RouteCounts]:

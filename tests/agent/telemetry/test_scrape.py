@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
@@ -173,16 +174,17 @@ async def test_a_refused_connection_is_said() -> None:
 
 async def test_reading_a_large_body_leaves_the_loop_free() -> None:
     line = b'http_requests_total{route="/%d",status="200",pad="' + b"x" * 100 + b'"} 1\n'
-    body = b"".join(line % number for number in range(40_000))
-    longest, last = 0.0, asyncio.get_running_loop().time()
+    body = b"".join(line % number for number in range(12_000))
+    longest_s, last_s = 0.0, time.thread_time()
     done = asyncio.Event()
 
     async def beat() -> None:
-        nonlocal longest, last
+        nonlocal longest_s, last_s
         while not done.is_set():
             await asyncio.sleep(0)
-            now = asyncio.get_running_loop().time()
-            longest, last = max(longest, now - last), now
+            # The loop's own CPU time: another busy process must not fail this.
+            now_s = time.thread_time()
+            longest_s, last_s = max(longest_s, now_s - last_s), now_s
 
     async with answering(body) as url:
         one = scraper(url)
@@ -191,4 +193,4 @@ async def test_reading_a_large_body_leaves_the_loop_free() -> None:
         done.set()
         await beating
     assert scraped.totals
-    assert longest < 0.25
+    assert longest_s < 0.25
