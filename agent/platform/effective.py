@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.platform.tree import Mapping, Node, overlay, without
+from agent.platform.tree import Entry, Mapping, Node, overlay, without
 
 
 def own_view(node: Node, environment: str) -> Node:
@@ -21,7 +21,11 @@ def own_view(node: Node, environment: str) -> Node:
             view = overlay(view, own)
     resources = node.entries.get("resources")
     if resources is not None and "resources" not in view.entries:
-        size = resources.value.entries.get(environment) if isinstance(resources.value, Mapping) else resources
+        sizes = resources.value
+        # One size for all environments has the keys of a size; else it is a table of environments.
+        size: Entry | None = resources
+        if isinstance(sizes, Mapping) and "memory" not in sizes.entries:
+            size = sizes.entries.get(environment)
         if size is not None:
             view.entries["resources"] = size
     return view

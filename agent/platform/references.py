@@ -10,7 +10,7 @@ from typing import Final
 from agent.platform.place import Places
 from agent.platform.problem import Problems, Severity, nearest
 from agent.platform.scope import Scope
-from agent.platform.tree import Mapping, Scalar, Sequence, find, is_null
+from agent.platform.tree import Mapping, Node, Scalar, Sequence, find, is_null
 from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES
 from alerts.rule import Severity as RuleSeverity
 
@@ -88,7 +88,7 @@ class _References:
     def _environment_keys(self, path: tuple[str, ...]) -> None:
         for field in ("environments", "resources"):
             table = find(self._root, *path, field)
-            if isinstance(table, Mapping):
+            if isinstance(table, Mapping) and not (field == "resources" and "memory" in table.entries):
                 for name, entry in table.entries.items():
                     if name not in self._scopes:
                         self._unknown((*path, field), "environment", name, self._scopes)
@@ -140,6 +140,9 @@ class _References:
                 self._unknown_at(
                     ("alerts", "receivers", receiver, "failover"), "receiver", failover.text, receivers
                 )
+        maintenance = find(self._root, "alerts", "maintenance")
+        for window in maintenance.items if isinstance(maintenance, Sequence) else ():
+            self._items(find(window, "targets"), "component", self._components, key="alerts.maintenance")
         escalation = find(self._root, "alerts", "escalation")
         if isinstance(escalation, Sequence):
             for step in escalation.items:
@@ -221,7 +224,18 @@ class _References:
         own: str = "",
         patterns: bool = False,
     ) -> None:
-        table = find(self._root, *path)
+        self._items(find(self._root, *path), what, valid, key=".".join(path), own=own, patterns=patterns)
+
+    def _items(
+        self,
+        table: Node | None,
+        what: str,
+        valid: Collection[str],
+        *,
+        key: str,
+        own: str = "",
+        patterns: bool = False,
+    ) -> None:
         if not isinstance(table, Sequence):
             return
         seen: set[str] = set()
@@ -235,11 +249,9 @@ class _References:
                     else _undefined(what, item.text, valid)
                 )
                 near = "" if item.text == own else nearest(item.text, valid)
-                self._problems.add(item.at, message, key=".".join(path), nearest=near, width=item.width)
+                self._problems.add(item.at, message, key=key, nearest=near, width=item.width)
             elif item.text in seen:
-                self._problems.add(
-                    item.at, f'"{item.text}" is named twice', key=".".join(path), width=item.width
-                )
+                self._problems.add(item.at, f'"{item.text}" is named twice', key=key, width=item.width)
             seen.add(item.text)
 
     def _unknown(self, path: tuple[str, ...], what: str, name: str, valid: Collection[str]) -> None:

@@ -13,7 +13,8 @@ from agent.platform.problem import Problems, Severity
 from agent.platform.references import check_references
 from agent.platform.rule_checks import check_rules
 from agent.platform.scope import Scope
-from agent.platform.tree import Mapping
+from agent.platform.tree import Mapping, Scalar, Sequence, find
+from alerts.maintenance import is_open
 
 _LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,4}|[1-5]\d{4}|6[0-5]\d{3})")
 
@@ -24,10 +25,25 @@ def check(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) ->
     check_references(root, scopes, places, problems)
     check_rules(scopes, places, problems)
     _environments(scopes, places, problems)
+    _maintenance(root, scopes, problems)
     for scope in scopes.values():
         _listens(scope, places, problems)
         for service in scope.services.values():
             _service(service, scope, places, problems)
+
+
+def _maintenance(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) -> None:
+    written = find(root, "alerts", "maintenance")
+    windows = next((scope.alerts.maintenance for scope in scopes.values()), ())
+    if not isinstance(written, Sequence) or len(written.items) != len(windows):
+        return
+    for node, window in zip(written.items, windows, strict=True):
+        try:
+            is_open(window, 0.0)
+        except ValueError as error:
+            cron = find(node, "cron")
+            at, width = (cron.at, cron.width) if isinstance(cron, Scalar) else (node.at, 1)
+            problems.add(at, str(error), key="alerts.maintenance", width=width)
 
 
 def _listens(scope: Scope, places: Places, problems: Problems) -> None:

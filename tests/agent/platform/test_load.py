@@ -312,6 +312,18 @@ def test_single_instances_are_probed_each_on_its_own(tmp_path: Path) -> None:
     ]
 
 
+def test_one_size_may_hold_for_all_environments(tmp_path: Path) -> None:
+    text = """\
+platform: p
+environments: {a: {}, b: {}}
+services:
+  s: {url: "http://s", resources: {memory: 512MB}, environments: {b: {resources: {memory: 1GB}}}}
+"""
+    platform = loaded(tmp_path, text)
+    sizes = [platform.scope(name).services["s"].resources for name in ("a", "b")]
+    assert [str(size.memory) for size in sizes if size] == ["512MB", "1GB"]
+
+
 def test_the_size_deployed_stands_beside_the_size_asked_for(tmp_path: Path) -> None:
     text = """\
 platform: p
