@@ -10,6 +10,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -66,6 +67,7 @@ class CachingResolver:
         self._kept: dict[str, _Kept] = {}
         self._pending: dict[str, asyncio.Task[tuple[str, ...]]] = {}
         self._channel: aiodns.DNSResolver | None = None
+        self._opening: asyncio.Future[aiodns.DNSResolver] | None = None
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """IP addresses of `host`, in order of preference. Raises socket.gaierror."""
@@ -129,26 +131,36 @@ class CachingResolver:
         self._kept[name] = _Kept(until_s=self._monotonic_s() + for_s, addresses=addresses, error=error)
 
     async def _ask(self, name: str) -> tuple[tuple[str, ...], float]:
-        import aiodns
+        channel = await self._open()
+        from aiodns.error import DNSError
 
-        channel = self._open()
         try:
             found = await channel.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
-        except aiodns.error.DNSError as error:
+        except DNSError as error:
             raise _failure(error.args[0]) from error
         addresses = tuple(dict.fromkeys(_decoded(node.addr[0]) for node in found.nodes))
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         return addresses, float(min(node.ttl for node in found.nodes))
 
-    def _open(self) -> aiodns.DNSResolver:
+    async def _open(self) -> aiodns.DNSResolver:
         if self._channel is None:
-            import aiodns
-
-            self._channel = aiodns.DNSResolver(
-                nameservers=self._nameservers or None, timeout=min(2.0, self._deadline_s / 2), tries=2
-            )
+            if self._opening is None:
+                loop = asyncio.get_running_loop()
+                # Importing c-ares takes 0.1 s and more: not on the loop, where every probe would be late.
+                thread = ThreadPoolExecutor(1, thread_name_prefix="gaia-resolver")
+                self._opening = loop.run_in_executor(thread, self._make_channel, loop)
+                thread.shutdown(wait=False)
+            self._channel = await asyncio.shield(self._opening)
         return self._channel
+
+    def _make_channel(self, loop: asyncio.AbstractEventLoop) -> aiodns.DNSResolver:
+        import aiodns
+
+        timeout_s = min(2.0, self._deadline_s / 2)
+        return aiodns.DNSResolver(
+            nameservers=self._nameservers or None, loop=loop, timeout=timeout_s, tries=2
+        )
 
     async def close(self) -> None:
         """Give up what is pending and close the sockets."""
