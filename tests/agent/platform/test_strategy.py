@@ -221,9 +221,14 @@ def test_development_calls_nobody_and_staging_for_major_failures_only(platform: 
 
 def test_production_alerts_on_the_four_conditions_of_the_strategy(platform: Platform) -> None:
     rules = platform.scope("production").rules
-    slow, errors = rules["slow_responses"], rules["high_error_rate"]
-    assert isinstance(slow, SlowRequestRatioRule)
-    assert (slow.slower_than, slow.severity) == (Duration(2), Severity.PAGE)
+    for name, above, severity in (
+        ("slow_responses", 0.05, Severity.CHAT),
+        ("very_slow_responses", 0.25, Severity.PAGE),
+    ):
+        slow = rules[name]
+        assert isinstance(slow, SlowRequestRatioRule)
+        assert (slow.slower_than, float(slow.above), slow.severity) == (Duration(2), above, severity)
+    errors = rules["high_error_rate"]
     assert isinstance(errors, ErrorRatioRule)
     assert (errors.above, errors.severity) == (0.05, Severity.PAGE)
     assert rules["database_connection_failures"].kinds == (Kind.DATABASE,)
