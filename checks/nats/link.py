@@ -291,12 +291,19 @@ class Link(asyncio.Protocol):
     def _message(self, line: bytes, rest: bytes) -> bool:
         words = line.split()
         with_header = words[0].upper() == b"HMSG"
-        total = int(words[-1])
+        try:
+            total, sid = int(words[-1]), int(words[2])
+            header_bytes = int(words[-2]) if with_header else 0
+        except (ValueError, IndexError):
+            total, sid, header_bytes = -1, 0, 0
+        if not 0 <= header_bytes <= total <= _MAX_LINE_BYTES + self.info.max_payload:
+            self._fail(NotNatsError(line[:40].decode(errors="replace")))
+            self._buffer = b""
+            return False
         if len(rest) < total + 2:
             return False
-        header_bytes = int(words[-2]) if with_header else 0
         self._buffer = rest[total + 2 :]
-        listener = self._listeners.get(int(words[2]))
+        listener = self._listeners.get(sid)
         if listener is not None:
             status = rest[8:12].strip() if with_header else b""
             listener(
