@@ -50,6 +50,7 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
         },
         "databases": {name: _here(environment, _DATABASE) for name in _names(file, "databases")},
         "brokers": {name: _here(environment, _broker(parts)) for name in _names(file, "brokers")},
+        "telemetry": {"follow": {service: list(parts.logs(service)) for service in parts.instances}},
         "alerts": {"external_url": page, "receivers": _receivers(receivers, colour=colour)},
     }
     try:

@@ -97,6 +97,10 @@ class LocalParts:
         """Where each instance of a service listens."""
         return tuple(f"http://{LOOPBACK}:{self.ports[name]}" for name in self.instances[service])
 
+    def logs(self, service: str) -> tuple[str, ...]:
+        """Where each instance of a service writes its log."""
+        return tuple(str(self._folder.log(name)) for name in self.instances[service])
+
     def postgres(self) -> Part:
         server = self._postgres
 

@@ -38,6 +38,13 @@ NAMES: Final = frozenset(
     + [f"{dialect.histogram}{suffix}" for dialect in DIALECTS for suffix in ("_count", "_bucket")]
     + [dialect.counter for dialect in DIALECTS if dialect.counter]
 )
+# Lines that say a family is exposed, with or without samples yet.
+ANNOUNCED: Final = tuple(
+    f"# TYPE {name} ".encode()
+    for dialect in DIALECTS
+    for name in (dialect.histogram, (dialect.counter or "").removesuffix("_total"), dialect.counter)
+    if name
+)
 
 
 @dataclass(slots=True)

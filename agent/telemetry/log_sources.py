@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 from agent.telemetry.durable_log import DurableLog
 from agent.telemetry.error_logs import severity_of
@@ -43,10 +45,10 @@ class LogSources:
     async def run(self) -> None:
         """Read until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for service, path in self._options.follow.items():
+            for service, path in self._files():
                 follower = Follower(
                     Path(path),
-                    state=self._directory / f"{service}.place",
+                    state=self._directory / f"{service}-{crc32(path.encode()):08x}.place",
                     clock=self._clock,
                     take=self._take_batch,
                     keep=self._remember,
@@ -55,6 +57,11 @@ class LogSources:
                 tasks.create_task(follower.run())
             if self._options.fly_logs is not None:
                 tasks.create_task(self._listen())
+
+    def _files(self) -> Iterator[tuple[str, str]]:
+        for service, paths in self._options.follow.items():
+            for path in paths:
+                yield service, path
 
     async def _listen(self) -> None:
         from agent.telemetry.fly_logs import FlyLogs

@@ -63,7 +63,7 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keep_free: Size = Size(256 * _MIB)
     slower_than: tuple[Duration, ...] = (Duration(2),)
     destinations: dict[str, DestinationOptions] = {}
-    follow: dict[str, str] = {}
+    follow: dict[str, tuple[str, ...]] = {}
     fly_logs: FlyLogsOptions | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "DEBUG"
 

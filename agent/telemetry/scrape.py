@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from agent.telemetry.dialects import NAMES, RequestTable
+from agent.telemetry.dialects import ANNOUNCED, NAMES, RequestTable
 from agent.telemetry.exposition_reader import ExpositionError, ExpositionReader, slices
 from agent.telemetry.fetch import FetchError, fetch, page_request
 from agent.telemetry.red import RequestTotals
@@ -73,7 +73,10 @@ class Scraper:
             await asyncio.sleep(0)
         routes = table.routes()
         if routes is None:
-            return None
+            if not any(announced in body for announced in ANNOUNCED):
+                return None
+            # The family is there and empty: nobody has asked anything yet, which is a count of 0.
+            routes = {}
         total = sum(counts.total for counts in routes.values())
         if total < self._last_total:
             self._rebirths += 1

@@ -221,7 +221,7 @@ async def test_an_error_line_in_a_followed_file_reaches_the_rules_once_even_acro
     tmp_path: Path,
 ) -> None:
     path, told = tmp_path / "auth.log", Told()
-    options = IntakeOptions(listen="127.0.0.1:0", keep_free=Size(0), follow={"auth": str(path)})
+    options = IntakeOptions(listen="127.0.0.1:0", keep_free=Size(0), follow={"auth": (str(path),)})
     write(path, f'{{"level":"ERROR","logger":"auth.db","event":"pool exhausted","trace_id":"{TRACE}"}}')
     async with running(tmp_path / "data", options, told):
         await until(lambda: told.errors)

@@ -106,6 +106,12 @@ async def test_milliseconds_become_seconds() -> None:
     assert totals.routes == {"/a": RouteCounts(total=4, errors=4, buckets=((2.0, 1), (inf, 4)))}
 
 
+async def test_a_service_nobody_has_asked_yet_counts_zero_requests() -> None:
+    registry = CollectorRegistry()
+    Histogram("http_server_request_duration_seconds", "Duration.", ["http_route"], registry=registry)
+    assert (await totals_of(generate_latest(registry))).routes == {}
+
+
 async def test_gzip_is_understood() -> None:
     async def handler(_: web.Request) -> web.Response:
         response = web.Response(body=service_metrics())
