@@ -126,7 +126,7 @@ async def theirs(port: int) -> list[float]:
 
 
 def main() -> None:
-    """Print the median and 99th percentile of the error, in milliseconds."""
+    """Print median and 99th percentile of |measured - true|, in milliseconds."""
     print(
         f"|measured - true latency of about {DELAY_S * 1000:.0f} ms| in ms, {PROBES} probes, new connection each"
     )
