@@ -58,11 +58,13 @@ class Evidence:
             for rule in plan.rules.values()
             if isinstance(rule, MeasureRule) and rule.increase_over is not None
         )
+        slow = [float(rule.slower_than) for rule in plan.rules.values() if isinstance(rule, SlowProbesRule)]
+        slow_s = min(slow, default=float("inf"))
         kept: dict[TargetKey, Watch] = {}
         self.by_component.clear()
         for target in plan.targets:
             interval_s = plan.interval_of(target.key)
-            fresh = Watch(target, interval_s, tracked)
+            fresh = Watch(target, interval_s, tracked, slow_s=slow_s)
             watch = kept[target.key] = fresh.resume(self.watches.get(target.key))
             self.by_component.setdefault(target.key.service, []).append(watch)
         self.watches = kept
@@ -114,6 +116,13 @@ class Evidence:
                 )
             case _:
                 return False
+
+    def calm(self, instance: Instance, now_s: float) -> bool:
+        """Whether a well alert can be left as it is without evaluating it: nothing it looks at stirs."""
+        if instance.key is None or not instance.by_looks or self.isolated:
+            return False
+        watch = self.watches.get(instance.key)
+        return watch is not None and watch.calm(now_s)
 
     def read(self, instance: Instance, now_s: float) -> Reading:
         """The rule's signal on what is known now. Raises only for defects of ours."""

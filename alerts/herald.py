@@ -26,7 +26,7 @@ from alerts.told import STORM, Told
 from alerts.watch import Watch
 from alerts.words import Story, render
 
-_STORM_OVER: Final = 10
+_STORM_OVER: Final = 5
 _STORM_WINDOW_S: Final = 60.0
 _STORM_UPDATE_S: Final = 300.0
 _ACK_LASTS_S: Final = 4 * 3600.0
@@ -89,8 +89,11 @@ class Herald:
         self.graph = Graph(plan.dependencies)
         self.channels = channels(plan.receivers, plan.env)
 
-    def settle(self, batch: Batch, now_s: float) -> None:
-        """Decide about every firing alert that nobody was told of; remind about the others."""
+    def settle(self, on: list[Instance], batch: Batch, now_s: float, *, whole: bool = True) -> None:
+        """Decide about those of the firing alerts `on` that nobody was told of.
+
+        `whole`: these are all there are; then many at once become one, and open episodes are followed up.
+        """
         scene = Scene(
             graph=self.graph,
             by_component=self.active,
@@ -103,8 +106,7 @@ class Herald:
         )
         waiting = [
             one
-            for instances in self.active.values()
-            for one in instances
+            for one in on
             if one.standing.phase is Phase.FIRING
             and one.rule.severity is not Severity.LOG
             and one.fingerprint not in self.told_of
@@ -118,9 +120,10 @@ class Herald:
             self._place(instance, scene, ready, suspects, batch)
         self.suspects = tuple(suspects)
         if ready:
-            self._tell_all(ready, batch, now_s)
-        self._update_storms(batch, now_s)
-        self._follow_up(batch, now_s)
+            self._tell_all(ready, batch, now_s, whole=whole)
+        if whole:
+            self._update_storms(batch, now_s)
+            self._follow_up(batch, now_s)
 
     def _place(
         self,
@@ -150,17 +153,22 @@ class Herald:
             instance.inhibited_by = instance.held = ""
             ready.append(instance)
 
-    def _tell_all(self, ready: list[Instance], batch: Batch, now_s: float) -> None:
+    def _tell_all(self, ready: list[Instance], batch: Batch, now_s: float, *, whole: bool) -> None:
         for severity in (Severity.PAGE, Severity.CHAT):
             mine = [one for one in ready if one.rule.severity is severity]
             recent = self._recent[severity]
             while recent and now_s - recent[0] > _STORM_WINDOW_S:
                 recent.popleft()
-            if mine and len(recent) + len(mine) > _STORM_OVER:
-                self._storm(mine, severity, batch, now_s)
-            else:
+            if len(recent) + len(mine) <= _STORM_OVER:
                 for instance in mine:
                     self._tell(instance, batch, now_s)
+            elif whole and mine:
+                self._storm(mine, severity, batch, now_s)
+            else:
+                # The next tick, within a second, says how many there are.
+                for instance in mine:
+                    instance.held = "many at once are told together"
+                continue
             recent.extend([now_s] * len(mine))
 
     def _tell(self, instance: Instance, batch: Batch, now_s: float) -> None:

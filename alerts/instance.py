@@ -20,15 +20,20 @@ from alerts.rule import (
     MachinesBelowMinRule,
     MeasureRule,
     NewErrorLogRule,
+    NoDataRule,
     Rule,
+    SlowProbesRule,
     SlowRequestRatioRule,
+    TargetStateRule,
 )
+from checks.finding import State
 from checks.target import Kind, Target, TargetKey
 
 _TRAFFIC: Final = (ErrorRatioRule, SlowRequestRatioRule, BurnRateRule)
 _LOGS: Final = (ErrorLogRateRule, NewErrorLogRule)
 # What these look at shows only in the findings: the alert comes to be when it is first seen.
 _SEEN_FIRST: Final = (MeasureRule, MachinesBelowMinRule, BackupAgeRule)
+_LONGEST_S: Final = 3600.0
 _NOT_YET: Final = unknown(Unknown.STALE, 0.0, "not evaluated yet")
 
 
@@ -67,6 +72,7 @@ class Instance:
     silenced_by: str = ""
     annotations: dict[str, str] = field(default_factory=dict)
     ends_at_s: float = 0.0
+    by_looks: bool = False
 
     @property
     def episode(self) -> str:
@@ -116,7 +122,17 @@ def of_target(
     made = _instance(plan, name, rule, Source.TARGET, target.key.service, target.kind, place)
     made.key = target.key
     made.pace = pace_of(rule, plan.interval_of(target.key))
+    made.by_looks = _by_looks(rule)
     return made
+
+
+def _by_looks(rule: Rule) -> bool:
+    """Whether plainly good looks are all the rule needs to be good."""
+    if isinstance(rule, TargetStateRule):
+        return State.UP not in rule.states
+    if isinstance(rule, ConnectionFailuresRule):
+        return rule.over <= _LONGEST_S
+    return isinstance(rule, SlowProbesRule | NoDataRule)
 
 
 def selects(rule: Rule, target: Target) -> bool:

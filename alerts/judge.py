@@ -47,6 +47,7 @@ _PRUNE_EVERY_S: Final = 3600.0
 _EAGER_ALERTS: Final = 200
 _BROKEN_AFTER: Final = 3
 _ISOLATED_SHARE: Final = 0.8
+_CALM: Final = Reading(outcome=Outcome.GOOD, at_s=0.0, text="every look remembered was good")
 
 
 class Judge:
@@ -127,11 +128,13 @@ class Judge:
 
     def look(self, key: TargetKey, now_s: float) -> tuple[Transition, ...]:
         """Evaluate only what hangs on one target: called right after its verdict changed."""
-        return self._round(self._by_key.get(key, ()), now_s)
+        return self._round(self._by_key.get(key, ()), now_s, only=True)
 
     def tick(self, now_s: float) -> tuple[Transition, ...]:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
         self._isolation()
+        if now_s < self._last_tick_s:
+            self._stepped_back(self._last_tick_s - now_s)
         due = self._due(now_s)
         transitions = (*self._unreported, *self._round(due, now_s))
         self._unreported = ()
@@ -245,7 +248,7 @@ class Judge:
             elif old.standing.phase is not Phase.OK:
                 reason = Ended.TARGET_REMOVED if old.alertname in plan.rules else Ended.RULE_REMOVED
                 transitions.append(self._end(old, reason, batch, now_s))
-        self._herald.settle(batch, now_s)
+        self._herald.settle(self._on(), batch, now_s)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
@@ -367,23 +370,38 @@ class Judge:
             due = due + [one for one in active if id(one) not in chosen]
         return due
 
-    def _round(self, due: Iterable[Instance], now_s: float) -> tuple[Transition, ...]:
+    def _stepped_back(self, by_s: float) -> None:
+        """The wall clock was set back: what others confirmed until a wall second ends that much earlier."""
+        for instance in self._on():
+            if instance.source is Source.EXTERNAL and instance.ends_at_s > 0:
+                instance.ends_at_s -= by_s
+
+    def _round(self, due: Iterable[Instance], now_s: float, *, only: bool = False) -> tuple[Transition, ...]:
+        """Evaluate, decide, write. `only`: decide about these alone, the next tick decides about the rest."""
         batch = Batch()
+        due = list(due)
         transitions = [
             transition
             for instance in due
             if (transition := self._evaluate(instance, batch, now_s)) is not None
         ]
         if self._active or self._herald.told:
-            self._quiet(now_s)
-            self._herald.settle(batch, now_s)
+            on = [one for one in due if one.standing.firing] if only else self._on()
+            self._quiet(on, now_s)
+            self._herald.settle(on, batch, now_s, whole=not only)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
 
+    def _on(self) -> list[Instance]:
+        return [one for instances in self._active.values() for one in instances if one.standing.firing]
+
     def _evaluate(self, instance: Instance, batch: Batch, now_s: float) -> Transition | None:
-        reading = self._read(instance, now_s)
         before = instance.standing
+        if before.phase is Phase.OK and self._evidence.calm(instance, now_s):
+            instance.reading = _CALM
+            return None
+        reading = self._read(instance, now_s)
         after, happened = step(before, reading, instance.pace, now_s)
         instance.reading = reading
         if reading.outcome is Outcome.BAD:
@@ -500,15 +518,14 @@ class Judge:
         )
         self._evidence.isolated = bad >= _ISOLATED_SHARE * len(watches) > 0
 
-    def _quiet(self, now_s: float) -> None:
+    def _quiet(self, on: list[Instance], now_s: float) -> None:
         """Mark what silences and maintenance windows keep untold."""
         silences = [one for one in self._silences.values() if one.active(now_s)]
         windows = self._plan.maintenance
-        for instances in self._active.values():
-            for instance in instances:
-                instance.silenced_by = ""
-                if silences or windows:
-                    instance.silenced_by = self._silenced(instance, silences, now_s)
+        for instance in on:
+            instance.silenced_by = ""
+            if silences or windows:
+                instance.silenced_by = self._silenced(instance, silences, now_s)
 
     def _silenced(self, instance: Instance, silences: list[Silence], now_s: float) -> str:
         labels = instance.labels | instance.rule.labels | {"severity": instance.rule.severity.value}

@@ -8,6 +8,7 @@ from typing import Final
 
 from checks.finding import State
 from checks.observation import Observation, Occasion
+from checks.reason import Reason
 from checks.target import Target
 from checks.verdict import Verdict
 
@@ -15,6 +16,7 @@ _LOOKS_KEPT: Final = 20
 _FAILURES_KEPT: Final = 64
 _MEASURES_KEPT: Final = 512
 _COLD_START_GRACE_S: Final = 30.0
+_CALM_AFTER_S: Final = 3600.0
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -34,6 +36,8 @@ class Watch:
     """The memory of one target. `take` is O(measures); everything else reads."""
 
     __slots__ = (
+        "_calm",
+        "_slow_s",
         "_tracked",
         "failures",
         "history",
@@ -46,7 +50,14 @@ class Watch:
         "woke_at_s",
     )  # fmt: skip
 
-    def __init__(self, target: Target, interval_s: float, tracked: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        target: Target,
+        interval_s: float,
+        tracked: frozenset[str] = frozenset(),
+        *,
+        slow_s: float = 0.0,
+    ) -> None:
         self.target = target
         self.interval_s = interval_s
         self.verdict = Verdict()
@@ -57,6 +68,8 @@ class Watch:
         # Only measures whose growth some rule compares are kept over time.
         self.history: dict[tuple[str, Labels], deque[tuple[float, float]]] = {}
         self._tracked = tracked
+        self._slow_s = slow_s
+        self._calm = 0
         self.woke_at_s = 0.0
 
     def resume(self, before: Watch | None) -> Watch:
@@ -90,8 +103,26 @@ class Watch:
                 at_s - self.woke_at_s < _COLD_START_GRACE_S,
             )
         )
+        well = (
+            finding.state is State.UP
+            and verdict.state is State.UP
+            and finding.reason is Reason.OK
+            and not finding.claims
+            and (finding.latency_s or 0.0) <= self._slow_s
+        )
+        self._calm = self._calm + 1 if well else 0
         if self._tracked:
             self._track(observation)
+
+    def calm(self, now_s: float) -> bool:
+        """Whether every look that is remembered was plainly good: then no rule over looks can be bad."""
+        latest = self.latest
+        return (
+            latest is not None
+            and self._calm >= _LOOKS_KEPT
+            and now_s - latest.at_s <= 2.5 * self.interval_s + 5
+            and (not self.failures or latest.at_s - self.failures[-1] > _CALM_AFTER_S)
+        )
 
     def fresh(self, now_s: float) -> bool:
         """Whether the last look is young enough to speak: 2.5 intervals."""
