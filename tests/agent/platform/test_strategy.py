@@ -232,9 +232,10 @@ def test_production_alerts_on_the_four_conditions_of_the_strategy(platform: Plat
     assert isinstance(errors, ErrorRatioRule)
     assert (errors.above, errors.severity) == (0.05, Severity.PAGE)
     assert rules["database_connection_failures"].kinds == (Kind.DATABASE,)
-    machine = rules["machine_unhealthy"]
-    assert isinstance(machine, TargetStateRule)
-    assert machine.kinds == (Kind.HOST, Kind.MACHINE)
+    for name, state in (("machine_unhealthy", State.DOWN), ("machine_strained", State.DEGRADED)):
+        machine = rules[name]
+        assert isinstance(machine, TargetStateRule)
+        assert (machine.kinds, machine.states) == ((Kind.HOST, Kind.MACHINE), (state,))
     assert {"too_few_machines", "message_queues", "error_logs", "new_error_log"} <= set(rules)
 
 
