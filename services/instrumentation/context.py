@@ -6,7 +6,7 @@ import random
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED: Final = 0x01
@@ -15,8 +15,7 @@ _RANDOM: Final = 0x02
 _bits: Final = random.getrandbits
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """One position in a trace (W3C Trace Context level 2). `state` is the opaque tracestate."""
 
     trace_id: str
@@ -76,7 +75,7 @@ ANONYMOUS: Final = Identity("anonymous")
 class RequestContext:
     """What is known about the request in hand; mutable: routing and authentication fill it in."""
 
-    __slots__ = ("auth_reason", "deadline_s", "identity", "request_id", "route", "span_attributes", "trace")
+    __slots__ = ("auth_reason", "deadline_s", "identity", "request_id", "route", "trace")
 
     def __init__(self, trace: TraceContext, request_id: str) -> None:
         self.trace = trace
@@ -85,7 +84,6 @@ class RequestContext:
         self.auth_reason = ""
         self.deadline_s: float | None = None
         self.route = "__unmatched__"
-        self.span_attributes: dict[str, str | int | float | bool] | None = None
 
 
 current_trace: ContextVar[TraceContext | None] = ContextVar("current_trace", default=None)

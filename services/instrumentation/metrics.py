@@ -63,7 +63,7 @@ class Metrics:
         info.labels(settings.service, settings.version, settings.environment.value, settings.instance_id).set(
             1
         )
-        self._active_children: dict[str, Gauge] = {}
+        self._active_counts: dict[str, int] = {}
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name.removesuffix("_total"), text, labels, registry=self.registry)
@@ -75,11 +75,16 @@ class Metrics:
         """A histogram in seconds whose edges include every configured threshold."""
         return Histogram(name, text, labels, registry=self.registry, buckets=self._buckets)
 
-    def active_requests(self, method: str) -> Gauge:
-        child = self._active_children.get(method)
-        if child is None:
-            child = self._active_children[method] = self.active.labels(method)
-        return child
+    def began(self, method: str) -> None:
+        """One more request is being answered; a plain number that the gauge reads when it is scraped."""
+        counts = self._active_counts
+        if method not in counts:
+            counts[method] = 0
+            self.active.labels(method).set_function(lambda: counts[method])
+        counts[method] += 1
+
+    def ended(self, method: str) -> None:
+        self._active_counts[method] -= 1
 
     def observe_request(
         self, method: str, route: str, status: int, error_type: str, duration_s: float, trace_id: str | None

@@ -11,11 +11,12 @@ from typing import Final
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from aiohttp.web_urldispatcher import AbstractResource
 
 from services.instrumentation.context import (
     RequestContext,
+    child_of,
     current_request,
+    current_trace,
     parse_traceparent,
 )
 from services.instrumentation.deadline import HEADER as DEADLINE
@@ -27,7 +28,7 @@ from services.instrumentation.logs import AccessLine, LineWriter, access_fields,
 from services.instrumentation.metrics import UNMATCHED, Metrics, known_method
 from services.instrumentation.problem import ProblemError, problem_of, problem_response
 from services.instrumentation.settings import Settings
-from services.instrumentation.tracing import Kind, Span, Tracer
+from services.instrumentation.tracing import Span, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -84,85 +85,84 @@ class RequestMiddleware:
     async def _measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         start_s = time.monotonic()
         headers = request.headers
-        parent = parse_traceparent(headers.get("traceparent"), headers.get("tracestate", ""))
+        given = headers.get("traceparent")
+        parent = None if given is None else parse_traceparent(given, headers.get("tracestate", ""))
         method = known_method(request.method)
-        span = self._tracer.span(method, Kind.SERVER, parent=parent)
-        context = RequestContext(
-            span.context, _request_id(headers.get("X-Request-ID"), span.context.trace_id)
-        )
-        context.deadline_s = parse_deadline_s(headers, start_s) if DEADLINE in headers else None
+        trace = child_of(parent, ratio=self._tracer.ratio)
+        context = RequestContext(trace, _request_id(headers.get("X-Request-ID"), trace.trace_id))
+        if DEADLINE in headers:
+            context.deadline_s = parse_deadline_s(headers, start_s)
         resource = request.match_info.route.resource
-        if isinstance(resource, AbstractResource):
+        if resource is not None:
             context.route = resource.canonical
-        token = current_request.set(context)
-        active = self._metrics.active_requests(method)
-        active.inc()
+        span = self._tracer.server_span(method, trace, parent)
+        request_token, trace_token = current_request.set(context), current_trace.set(trace)
+        self._metrics.began(method)
         status, error_type, response = _CLIENT_CLOSED, "cancelled", None
         try:
-            with span:
-                response, error_type = await self._answer(request, handler, context)
-                status = response.status
-                if status >= 500:
-                    span.fail(error_type or str(status))
-                if span.recording:
-                    self._describe(span, request, context, status)
-            return response
+            if self._faults is None and context.deadline_s is None:
+                response = await handler(request)
+            else:
+                response = await self._limited(request, handler, context)
+            error_type = str(response.status) if response.status >= 500 else ""
+        except Exception as error:
+            response, error_type = self._failed(error, request, context)
         finally:
-            active.dec()
+            self._metrics.ended(method)
             spent_s = time.monotonic() - start_s
-            self._metrics.observe_request(
-                method,
-                context.route,
-                status,
-                error_type,
-                spent_s,
-                context.trace.trace_id if context.trace.flags & 1 else None,
-            )
+            if response is not None:
+                status = response.status
+            exemplar = trace.trace_id if trace.flags & 1 else None
+            self._metrics.observe_request(method, context.route, status, error_type, spent_s, exemplar)
+            if span is not None:
+                self._describe(span, request, context, status=status, error_type=error_type)
             if self._access is not None:
                 self._log(
                     request, context, status=status, error_type=error_type, spent_s=spent_s, sent=response
                 )
-            current_request.reset(token)
+            current_trace.reset(trace_token)
+            current_request.reset(request_token)
+        if not response.prepared:
+            response.headers["X-Request-ID"] = context.request_id
+            if self._health.draining:
+                response.force_close()
+        return response
 
-    async def _answer(
+    async def _limited(
         self, request: web.Request, handler: Handler, context: RequestContext
-    ) -> tuple[web.StreamResponse, str]:
-        """The response, made from an exception if need be, and the error type for metrics."""
-        error_type = ""
-        try:
+    ) -> web.StreamResponse:
+        """The handler under the caller's deadline and the fault in force."""
+        # asyncio's loops count the same clock as time.monotonic().
+        async with asyncio.timeout_at(context.deadline_s):
             if self._faults is not None:
                 await self._faults.apply(health=False)
-            if context.deadline_s is None:
-                response = await handler(request)
+            return await handler(request)
+
+    def _failed(
+        self, error: Exception, request: web.Request, context: RequestContext
+    ) -> tuple[web.StreamResponse, str]:
+        """The answer to an exception, and the error type for metrics: empty when it is the client's."""
+        error_type = ""
+        response: web.StreamResponse
+        if isinstance(error, ProblemError):
+            response = problem_response(error)
+            if error.status >= 500:
+                error_type = error.reason
             else:
-                # asyncio's loops count the same clock as time.monotonic().
-                async with asyncio.timeout_at(context.deadline_s):
-                    response = await handler(request)
-        except ProblemError as problem:
-            response = problem_response(problem)
-            error_type = problem.reason if problem.status >= 500 else ""
-            if problem.status < 500:
-                self._metrics.refused.labels(problem.reason).inc()
-        except web.HTTPException as error:
+                self._metrics.refused.labels(error.reason).inc()
+        elif isinstance(error, web.HTTPException):
             if error.status < 400:
                 return web.Response(status=error.status, headers=error.headers, text=error.text), ""
             response = problem_response(problem_of(error))
             self._metrics.refused.labels(str(error.status)).inc()
-        except ConnectionResetError:
+        elif isinstance(error, ConnectionResetError):
             # The client went away while we were streaming to it: not an error of ours.
-            response = web.Response(status=_CLIENT_CLOSED)
-            error_type = "cancelled"
-        except Exception as error:
+            response, error_type = web.Response(status=_CLIENT_CLOSED), "cancelled"
+        else:
             response, error_type = self._unexpected(error, request, context)
-        if not response.prepared:
-            if request.writer.output_size > 0 and request.transport is not None:
-                # A stream broke off: the client must see that, not a second response inside the first.
-                request.transport.abort()
-            response.headers["X-Request-ID"] = context.request_id
-            if self._health.draining:
-                response.force_close()
-        if response.status >= 500 and not error_type:
-            error_type = str(response.status)
+        if request.writer.output_size > 0 and request.transport is not None:
+            # A stream broke off: the client must see that, not a second response inside the first.
+            request.transport.abort()
         return response, error_type
 
     def _unexpected(
@@ -178,22 +178,25 @@ class RequestMiddleware:
         problem = ProblemError(500, "an unexpected error; its log carries this trace_id")
         return problem_response(problem), type(error).__name__
 
-    def _describe(self, span: Span, request: web.Request, context: RequestContext, status: int) -> None:
-        span.name = f"{span.name} {context.route}" if context.route != UNMATCHED else span.name
+    def _describe(
+        self, span: Span, request: web.Request, context: RequestContext, *, status: int, error_type: str
+    ) -> None:
+        if context.route != UNMATCHED:
+            span.name = f"{span.name} {context.route}"
         attributes = span.attributes
         attributes["http.request.method"] = known_method(request.method)
         attributes["http.response.status_code"] = status
         attributes["url.scheme"] = request.scheme
         attributes["url.path"] = request.path
         attributes["http.route"] = context.route
-        if request.remote:
-            attributes["client.address"] = client_address(request, on_fly=self._settings.on_fly)
+        attributes["client.address"] = client_address(request, on_fly=self._settings.on_fly)
         if context.identity.subject:
             attributes["enduser.id"] = context.identity.subject
-        if span.error:
-            attributes["error.type"] = span.error
-        if context.span_attributes:
-            attributes.update(context.span_attributes)
+        if error_type:
+            attributes["error.type"] = error_type
+            if status >= 500:
+                span.fail(error_type)
+        span.finish()
 
     def _log(
         self,
@@ -205,8 +208,12 @@ class RequestMiddleware:
         spent_s: float,
         sent: web.StreamResponse | None,
     ) -> None:
+        access = self._access
+        if access is None:
+            return
         result, reason = access_fields(context)
-        identity = context.identity
+        identity, trace = context.identity, context.trace
+        redact = access.redactor.redact
         line = AccessLine(
             timestamp=timestamp(time.time()),
             level="INFO",
@@ -214,28 +221,27 @@ class RequestMiddleware:
             environment=self._environment,
             method=request.method[:20],
             route=context.route,
-            path=request.path[:256],
+            path=redact(request.path[:256]),
             status=status,
             duration_ms=round(spent_s * 1000, 3),
             bytes_sent=_length(sent),
             client=client_address(request, on_fly=self._settings.on_fly),
-            request_id=context.request_id,
-            trace_id=context.trace.trace_id,
-            span_id=context.trace.span_id,
+            request_id=redact(context.request_id),
+            trace_id=trace.trace_id,
+            span_id=trace.span_id,
             auth_type=identity.kind,
-            auth_subject=identity.subject,
+            auth_subject=redact(identity.subject),
             auth_key_id=identity.key_id,
             auth_scopes=identity.scopes,
             auth_result=result,
             auth_reason=reason,
             error_type=error_type,
         )
-        if self._access is not None:
-            try:
-                self._access.write(encode(line))
-            except UnicodeEncodeError:
-                # A path with lone surrogates: percent-encoded it says the same.
-                self._access.write(encode(_ascii_path(line, request.raw_path)))
+        try:
+            access.write_clean(encode(line))
+        except UnicodeEncodeError:
+            # A path with lone surrogates: percent-encoded it says the same.
+            access.write_clean(encode(_ascii_path(line, redact(request.raw_path))))
 
 
 def _ascii_path(line: AccessLine, raw_path: str) -> AccessLine:

@@ -93,9 +93,13 @@ class Span(AbstractContextManager["Span"]):
     ) -> None:
         if self._token is not None:
             current_trace.reset(self._token)
+        if kind is not None and self.error is None:
+            self.error = kind.__name__
+        self.finish()
+
+    def finish(self) -> None:
+        """End the span now and hand it over; the context manager does it by itself."""
         if self._exporter is not None:
-            if kind is not None and self.error is None:
-                self.error = kind.__name__
             self.end_ns = time.time_ns()
             self._exporter.export(self)
 
@@ -121,6 +125,14 @@ class Tracer:
         context = child_of(above, ratio=self.ratio)
         exporter = self.exporter if context.flags & 1 else None
         return Span(name, kind, context=context, parent=above, exporter=exporter, links=links)
+
+    def server_span(self, name: str, context: TraceContext, parent: TraceContext | None) -> Span | None:
+        """A started span for a request whose context is made; None when nobody would see it."""
+        if self.exporter is None or not context.flags & 1:
+            return None
+        span = Span(name, Kind.SERVER, context=context, parent=parent, exporter=self.exporter)
+        span.start_ns = time.time_ns()
+        return span
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what is still queued, within `timeout_s`."""
