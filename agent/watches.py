@@ -92,7 +92,9 @@ def _extra(
 ) -> Iterator[Watch]:
     for check in component.checks.values():
         address = getattr(check.options, "url", None) or getattr(check.options, "address", None) or check.name
-        target = _target(scope, component.name, what, check.name, _HERE, address)
+        # What is wrong with its machines is not said of the service: rules tell the two apart by kind.
+        looked_at = Kind.MACHINE if check.kind == "machines" else what
+        target = _target(scope, component.name, looked_at, check.name, _HERE, address)
         yield _watch(scope, target, check.kind, check.options, component, kit, check)
 
 
