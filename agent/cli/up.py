@@ -22,8 +22,6 @@ from agent.local.running import Running, forget_running, running_parts, write_ru
 from agent.local.supervisor import Supervisor, table
 from checks.units import Duration
 
-HELP = "run the whole platform on this machine: PostgreSQL, NATS, four services, the agent"
-
 _OK: Final = 0
 _CANNOT: Final = 3
 _KILLED: Final = 130
@@ -40,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where data, logs and ports are kept",
     )
-    add("--port", type=int, default=9877, help="the agent's port: status page, API, metrics")
+    add("--port", type=_port, default=9877, help="the agent's port: status page, API, metrics")
     add(
         "--scale",
         action="append",
@@ -69,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
         return _run(args, narration)
     except LocalError as error:
         narration.plain(f"gaia up: {error}")
-        return _CANNOT
+    except OSError as error:
+        narration.plain(f"gaia up: {error.filename or 'the system'}: {error.strerror}")
+    return _CANNOT
 
 
 def _run(args: argparse.Namespace, narration: Narration) -> int:
@@ -205,6 +205,12 @@ class _Run:
         self._folder.release()
         self._narration.plain("killed everything at once")
         os._exit(_KILLED)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a port: write a number from 1 to 65535')
+    return int(text)
 
 
 def _scale(text: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ spawned us: spawn from a thread that lives as long as the command shall.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import pwd
 import signal
@@ -58,7 +59,10 @@ def _map_user() -> None:
 
 
 def _become(name: str) -> None:
-    account = pwd.getpwnam(name)
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        raise OSError(errno.ENOENT, "no such account", name) from None
     os.setgroups([])
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)

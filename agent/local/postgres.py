@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ from agent.local.child import (
     wait_gone,
 )
 from agent.local.ports import LOOPBACK, free_ports
+from agent.local.unprivileged import drop_words, own
 
 SUPERUSER: Final = "postgres"
 _START_WITHIN_S: Final = 20.0
@@ -125,7 +125,7 @@ class LocalPostgres:
         if self._child is not None and self._child.exit_code() is None:
             raise LocalError(f"PostgreSQL in {self.data_dir} already runs (pid {self._child.pid})")
         self._initialise()
-        _own(self.data_dir)
+        self._own(self.data_dir)
         self.port = self.port or free_ports(1)[0]
         socket_dir = self.socket_dir
         settings = {
@@ -137,7 +137,7 @@ class LocalPostgres:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binaries / "postgres", "-D", self.data_dir, *options]
         self._frozen = ()
-        self._child = Child(command, log=self._log, environ=_environ(), drop=_drop(), cwd=self.data_dir)
+        self._child = Child(command, log=self._log, environ=_environ(), drop=self._drop(), cwd=self.data_dir)
 
     def is_ready(self) -> bool:
         """Whether the server we started says in its pid file that it accepts connections."""
@@ -189,9 +189,12 @@ class LocalPostgres:
         command = [str(self.binaries / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
         command += ["-h", LOOPBACK, "-p", str(self.port), "-U", SUPERUSER, "-d", database]
         environ = {**_environ(), "PGPASSWORD": self._password, "PGCONNECT_TIMEOUT": "5"}
-        done = subprocess.run(  # noqa: S603  # Our own argument vector, no shell; the SQL comes on stdin.
-            command, input=sql, capture_output=True, text=True, env=environ, timeout=30, check=False
-        )
+        try:
+            done = subprocess.run(  # noqa: S603  # Our own argument vector, no shell; the SQL comes on stdin.
+                command, input=sql, capture_output=True, text=True, env=environ, timeout=30, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise LocalError(f"psql on port {self.port} did not end within 30 s; see {self._log}") from None
         if done.returncode:
             raise LocalError(f"psql on port {self.port} failed: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -202,11 +205,11 @@ class LocalPostgres:
             return
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _own(self.data_dir)
+            self._own(self.data_dir)
             with tempfile.NamedTemporaryFile("w", prefix="gaia-pw-", dir=self.data_dir.parent) as secret:
                 secret.write(self._password)
                 secret.flush()
-                _own(Path(secret.name))
+                self._own(Path(secret.name))
                 self._initdb(Path(secret.name))
         except OSError as error:
             raise LocalError(f"cannot write {self.data_dir}: {error.strerror}") from error
@@ -221,20 +224,29 @@ class LocalPostgres:
             "--encoding=UTF8",
         ]
         command += ["--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={secret}"]
-        done = subprocess.run(  # noqa: S603  # Our own argument vector, no shell.
-            leashed([*command, *([] if self._durable else ["--no-sync"])], drop=_drop()),
-            capture_output=True,
-            text=True,
-            env=_environ(),
-            cwd=self.data_dir.parent,
-            timeout=60,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603  # Our own argument vector, no shell.
+                leashed([*command, *([] if self._durable else ["--no-sync"])], drop=self._drop()),
+                capture_output=True,
+                text=True,
+                env=_environ(),
+                cwd="/",
+                timeout=60,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise LocalError(
+                f"initdb of {self.data_dir} did not end within 60 s: is the disk slow?"
+            ) from None
         if done.returncode:
             shutil.rmtree(self.data_dir, ignore_errors=True)
-            raise LocalError(
-                f"initdb of {self.data_dir} failed:\n{done.stderr.strip() or done.stdout.strip()}"
-            )
+            raise LocalError(f"initdb of {self.data_dir} failed:\n{done.stderr.strip()}")
+
+    def _drop(self) -> tuple[str, ...]:
+        return drop_words(self.binaries / "postgres")
+
+    def _own(self, path: Path) -> None:
+        own(path, self._drop())
 
     def _check_version(self) -> None:
         have = (self.data_dir / "PG_VERSION").read_text("ascii").strip()
@@ -289,36 +301,3 @@ def _major(binaries: Path) -> str:
         [binaries / "postgres", "--version"], capture_output=True, text=True, timeout=10, check=True
     ).stdout.split()
     return words[2].split(".")[0]
-
-
-@cache
-def _drop() -> tuple[str, ...]:
-    """How to stop being root, which PostgreSQL refuses: a user namespace, or the account `nobody`."""
-    if os.geteuid() != 0:
-        return ()
-    probe: list[str | Path] = [postgres_binaries() / "postgres", "--version"]
-    ways = (("--map-user",), ("--user", "postgres"), ("--user", "nobody"))
-    failures: list[str] = []
-    for way in ways:
-        done = subprocess.run(  # noqa: S603  # Our own argument vector, no shell.
-            leashed(probe, drop=way), capture_output=True, text=True, timeout=10, check=False, cwd="/"
-        )
-        if done.returncode == 0:
-            return way
-        failures.append(f"{' '.join(way)}: {done.stderr.strip()}")
-    raise LocalError(
-        "PostgreSQL refuses to run as root and no other way works here: run as an ordinary user, or put the "
-        "installation where everybody may read it\n    " + "\n    ".join(failures)
-    )
-
-
-def _own(path: Path) -> None:
-    """Give `path` to the account PostgreSQL will run as; nothing to do for an ordinary user."""
-    drop = _drop()
-    if not drop:
-        return
-    account = drop[1] if drop[0] == "--user" else "root"
-    if path.owner() == account:
-        return
-    for each in (path, *(path.rglob("*") if path.is_dir() else ())):
-        shutil.chown(each, account)

@@ -96,7 +96,7 @@ class Supervisor:
         try:
             part.child = part.spawn()
             await self._await_ready(part)
-        except LocalError as error:
+        except (LocalError, OSError) as error:  # A full disk is no reason to give up the others.
             self._narrator.part(part.name, "down", str(error))
         else:
             self._narrator.part(part.name, "up", f"runs again, pid {part.child.pid}")

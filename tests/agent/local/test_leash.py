@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.waiting import until_sync
 
 _START_BOTH = """
 import sys
+import tempfile
 from pathlib import Path
 from agent.local.nats import LocalNats
 from agent.local.postgres import LocalPostgres
@@ -87,6 +89,31 @@ def test_both_servers_run_for_an_ordinary_user(tmp_path: Path) -> None:
         if not _works(*prefix):
             pytest.skip("no user namespaces here, and this is root")
     assert _run_both(prefix, tmp_path).stdout == "both ran\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_both_servers_run_as_an_account_where_namespaces_are_forbidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GAIA_PG_USER", "nobody")
+    # Not tmp_path: only its owner may enter that.
+    with tempfile.TemporaryDirectory(prefix="gaia-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        done = _run_both([], folder)
+        if "refuses to run as root and no other way" in done.stderr:
+            pytest.skip("nobody may not read this installation")
+        assert (done.stdout, done.stderr) == ("both ran\n", "")
+        assert (folder / "pg").owner() == "nobody"
+
+
+def test_an_account_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another account")
+    done = subprocess.run(
+        leashed(["true"], drop=("--user", "nobody-here")), capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "cannot drop root privileges: [Errno 2] no such account: 'nobody-here'\n"
 
 
 def test_both_servers_run_without_ipv6(tmp_path: Path) -> None:
