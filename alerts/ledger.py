@@ -46,6 +46,7 @@ class Ledger:
         self._failing_run = 0
         self._slow_runs = [0] * len(edges)
         self.last_at_s = 0.0
+        self._first_at_s = 0.0
         self.traffic_at_s = 0.0
 
     def add(self, sample: RequestSample) -> None:
@@ -55,6 +56,7 @@ class Ledger:
         at_s = max(sample.at_s, self.last_at_s)
         increments = self._increments(sample, previous)
         self.last_at_s = at_s
+        self._first_at_s = self._first_at_s or at_s
         if increments[0] > 0:
             self.traffic_at_s = at_s
             self._runs(increments)
@@ -89,7 +91,7 @@ class Ledger:
         slow = [self._slow(sample, index) for index in range(len(self._edges))]
         now = [sample.total, sample.errors, *slow]
         if previous is None:
-            born = sample.born_s is not None and 0 < self.last_at_s < sample.born_s
+            born = sample.born_s is not None and 0 < self._first_at_s < sample.born_s
             return now if born else [0] * len(now)
         if previous.incarnation != sample.incarnation or sample.total < previous.total:
             return now

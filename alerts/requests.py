@@ -11,8 +11,8 @@ class RequestSample:
 
     `incarnation` changes when the source restarted: its counters then start from 0 again.
     `errors` are answers of 5xx. `buckets` are (upper edge in seconds, cumulative count), +Inf last.
-    `born_s`, when known, is the wall second the source started: one born since its service was last
-    sampled counts from 0.
+    `born_s`, when known, is the wall second the source started: one born since we began to
+    sample its service counts from 0.
     """
 
     env: str

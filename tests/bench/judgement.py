@@ -98,9 +98,8 @@ def _steady(scene: str, *, looks_before: int) -> None:
             worst_s = max(worst_s, took_s)
     instances = len(judge.instances())
     share = ticks_s / rounds / INTERVAL_S
-    print(
-        f"{scene}: {instances} rule instances each {INTERVAL_S:g} s: {share:.1%} of a core (budget {BUDGET:.0%}),"
-    )
+    print(f"{scene}:")
+    print(f"  {instances} rule instances each {INTERVAL_S:g} s: {share:.1%} of a core (budget {BUDGET:.0%}),")
     print(f"  {ticks_s / rounds / instances * 1e6:.1f} µs each, longest of ten slices {worst_s * 1e3:.1f} ms")
     print(f"  one look taken in (verdict included): {looks_s / rounds / TARGETS * 1e6:.1f} µs")
 
