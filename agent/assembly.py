@@ -25,7 +25,7 @@ from agent.live import Applied, LiveSource, digest, part_of
 from agent.log import LogWriter, log_level
 from agent.platform.problem import PlatformError
 from agent.platform.scope import Platform, Scope
-from agent.probe_endpoint import ProbeEndpoint
+from agent.probe_endpoint import ProbeEndpoint, places_of
 from agent.probe_route import probe_route
 from agent.prober import Look, Watch
 from agent.scraping import Scraping
@@ -303,7 +303,8 @@ class Agent:
 
 
 def _probing(watching: Watching, scope: Scope) -> ProbeEndpoint:
-    return ProbeEndpoint.of(watching.kit, allowed=scope.probe_targets, modules=scope.probe_modules)
+    allowed = scope.probe_targets or places_of(watch.target.address for watch in watching.watches)
+    return ProbeEndpoint.of(watching.kit, allowed=allowed, modules=scope.probe_modules)
 
 
 def _measures(placed: Iterable[Watch]) -> tuple[MeasureInfo, ...]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
 
 from checks.blackbox_modules import Module, Modules, options_for, parse_modules, place_of
 from checks.catalog import ProbeKit, kind
@@ -57,10 +61,13 @@ class ProbeEndpoint:
         *,
         allowed: tuple[str, ...],
         modules: Mapping[str, object],
-        modules_file: object = None,
+        modules_file: Path | None = None,
     ) -> ProbeEndpoint:
-        """`modules` and the parsed `modules_file` together; the well-known ones where neither has any."""
-        file = parse_modules(modules_file)
+        """`modules` and those of the blackbox.yml `modules_file` together, beside the well-known ones.
+
+        Raises OSError and ValueError when the file cannot be read.
+        """
+        file = parse_modules(None if modules_file is None else msgspec.yaml.decode(modules_file.read_bytes()))
         own = parse_modules({"modules": dict(modules)})
         base = parse_modules(_DEFAULT_MODULES)
         return cls(
@@ -180,6 +187,26 @@ def _chain_lines(lines: _Lines, chain: tuple[Certificate, ...]) -> None:
         subjectalternative=",".join(leaf.names),
         serialnumber=leaf.serial,
     )
+
+
+def places_of(addresses: Iterable[str]) -> tuple[str, ...]:
+    """`host:port` of each shown address that has one: what may be probed when nothing else is said."""
+    places: dict[str, None] = {}
+    for address in addresses:
+        split = urlsplit(address if "://" in address else f"//{address}")
+        try:
+            port = split.port or {"http": 80, "https": 443}.get(split.scheme)
+        except ValueError:
+            continue
+        if split.hostname and port:
+            # What people write in globs means itself in an address.
+            host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
+            places[_literally(f"{host}:{port}")] = None
+    return tuple(places)
+
+
+def _literally(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 class _Lines:

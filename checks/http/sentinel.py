@@ -22,6 +22,9 @@ from checks.wire.fault import Fault, NoSocketLeft
 from checks.wire.journey import Journey
 from checks.wire.stream import Stream, Wire
 
+# Fly Proxy stands in front of these: a held connection would be one to the proxy, and its heartbeat would
+# keep awake, or wake, a machine that may sleep.
+_BEHIND_PROXY: Final = (".flycast", ".fly.dev")
 _FIRST_BACKOFF_S: Final = 0.25
 _LAST_BACKOFF_S: Final = 5.0
 # Servers that close after each answer cannot be watched this way; see again later whether that changed.
@@ -47,7 +50,7 @@ class HttpSentinel:
         )
 
     async def watch(self, suspect: Callable[[str], None]) -> None:
-        if not self._options.heartbeat:
+        if not self._options.heartbeat or self._request.origin.host.endswith(_BEHIND_PROXY):
             await asyncio.Event().wait()
         backoff_s = _FIRST_BACKOFF_S
         while True:

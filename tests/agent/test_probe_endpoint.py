@@ -11,12 +11,13 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.probe_endpoint import ProbeEndpoint, ProbeRefusedError
+from agent.probe_endpoint import ProbeEndpoint, ProbeRefusedError, places_of
 from checks.blackbox_modules import parse_modules
 from checks.catalog import ProbeKit
 from checks.clock import SystemClock
@@ -76,9 +77,8 @@ async def serving(handle: object) -> AsyncIterator[int]:
 
 def endpoint(*allowed: str) -> ProbeEndpoint:
     kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
-    return ProbeEndpoint.of(
-        kit, allowed=allowed or ("127.0.0.1:*",), modules={}, modules_file=msgspec.yaml.decode(MODULES)
-    )
+    modules = msgspec.yaml.decode(MODULES)["modules"]
+    return ProbeEndpoint.of(kit, allowed=allowed or ("127.0.0.1:*",), modules=modules)
 
 
 def values(text: str) -> dict[str, dict[str, float]]:
@@ -203,6 +203,23 @@ async def test_the_scrape_timeout_shortens_the_probe() -> None:
         text = await endpoint().probe(f"http://127.0.0.1:{port}/", "web", scrape_timeout_s=0.8)
     assert values(text)["probe_duration_seconds"][""] == pytest.approx(0.3, abs=0.15)
     assert 'reason="timeout"' in text
+
+
+def test_without_a_list_the_targets_of_the_file_may_be_probed_and_nothing_else() -> None:
+    places = places_of(["http://a.test/health", "https://b.test/", "db:5432", "[::1]:80", "local", "x:y"])
+    assert places == ("a.test:80", "b.test:443", "db:5432", "[[]::1]:80")
+    assert endpoint(*places).allows("::1", 80)
+    assert not endpoint(*places).allows("a.test", 443)
+
+
+def test_modules_come_from_a_blackbox_yml_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "blackbox.yml"
+    file.write_text(MODULES)
+    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
+    own = {"web": {"prober": "tcp"}}
+    found = ProbeEndpoint.of(kit, allowed=(), modules=own, modules_file=file).modules.usable
+    assert {"http_2xx", "teapot", "dialogue"} <= set(found)
+    assert found["web"].kind == "tcp"
 
 
 def test_what_a_module_asks_for_and_cannot_have_is_reported() -> None:
