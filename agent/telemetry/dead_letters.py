@@ -17,6 +17,7 @@ from agent.telemetry.signals import Signal
 _SUFFIX: Final = ".dead"
 _RETRY: Final = ".retry"
 _NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
+_MAX_LABEL: Final = 16 * 1024
 MAX_LETTERS: Final = 10_000
 MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -64,14 +65,18 @@ class DeadLetters:
 
     def letters(self) -> Iterator[Letter]:
         """Every letter, oldest first; files that are not letters are passed over."""
-        for path in self._paths():
+        for path in self._paths(_SUFFIX, _RETRY):
             try:
-                head = path.read_bytes().partition(b"\n")[0]
-                label = msgspec.json.decode(head, type=Label)
+                with path.open("rb") as file:
+                    label = msgspec.json.decode(file.readline(_MAX_LABEL), type=Label)
                 size = path.stat().st_size
             except (OSError, msgspec.DecodeError):
                 continue
             yield Letter(id=path.stem, label=label, bytes=size, waiting=path.suffix == _RETRY)
+
+    def any_waiting(self) -> bool:
+        """Whether a person asked for any to be sent again."""
+        return bool(self._paths(_RETRY))
 
     def body(self, name: str) -> bytes:
         """A letter's request. Raises KeyError when there is no such letter, ValueError when it is damaged."""
@@ -104,14 +109,14 @@ class DeadLetters:
                     return path
         raise KeyError(name)
 
-    def _paths(self) -> list[Path]:
+    def _paths(self, *suffixes: str) -> list[Path]:
         if not self._directory.is_dir():
             return []
-        found = (*self._directory.glob(f"*{_SUFFIX}"), *self._directory.glob(f"*{_RETRY}"))
+        found = (path for path in self._directory.iterdir() if path.suffix in suffixes)
         return sorted((path for path in found if _NAME.fullmatch(path.stem)), key=lambda path: path.stem)
 
     def _make_room(self, incoming: int) -> None:
-        paths = self._paths()
+        paths = self._paths(_SUFFIX, _RETRY)
         sizes = [path.stat().st_size for path in paths]
         while paths and (len(paths) >= self._max_letters or sum(sizes) + incoming > self._max_bytes):
             paths.pop(0).unlink(missing_ok=True)

@@ -305,6 +305,8 @@ class Forwarder:
         """Send again what a person marked with `gaia dlq replay`."""
         while True:
             await asyncio.sleep(_RETRY_LETTERS_S)
+            if not await self._log.in_thread(self._letters.any_waiting):
+                continue
             for letter in await self._log.in_thread(lambda: tuple(self._letters.letters())):
                 if not letter.waiting or letter.label.destination != self.name:
                     continue

@@ -83,10 +83,13 @@ class _Step:
 class RedWindow:
     """Increments of all sources of one service, kept for `keep_s` seconds."""
 
-    def __init__(self, service: str, *, slower_than_s: float = 2.0, keep_s: float = 900.0) -> None:
+    def __init__(
+        self, service: str, *, slower_than_s: float = 2.0, keep_s: float = 300.0, step_s: float = 10.0
+    ) -> None:
         self._service = service
         self._slower_than_s = slower_than_s
         self._keep_s = keep_s
+        self._step_s = step_s
         self._last: dict[str, RequestTotals] = {}
         self._steps: dict[str, deque[_Step]] = {}
 
@@ -101,7 +104,11 @@ class RedWindow:
         self._last[source] = totals
         steps = self._steps.setdefault(source, deque())
         if last is not None:
-            steps.append(_Step(last.at_s, totals.at_s, _increments(last, totals)))
+            step = _Step(last.at_s, totals.at_s, _increments(last, totals))
+            if steps and totals.at_s - steps[-1].since_s <= self._step_s:
+                # A stream that reports each second would fill the window with steps too fine to be seen.
+                step = _joined(steps.pop(), step)
+            steps.append(step)
         while steps and steps[0].at_s <= totals.at_s - self._keep_s:
             steps.popleft()
 
@@ -200,13 +207,23 @@ def slow_ratio(buckets: Buckets, slower_than_s: float) -> float | None:
     return None
 
 
+def _joined(earlier: _Step, later: _Step) -> _Step:
+    deltas = dict(earlier.deltas)
+    for route, delta in later.deltas.items():
+        deltas[route] = merge([deltas[route], delta]) if route in deltas else delta
+    return _Step(earlier.since_s, later.at_s, deltas)
+
+
 def _increments(last: RequestTotals, now: RequestTotals) -> dict[str, RouteCounts]:
     deltas: dict[str, RouteCounts] = {}
     same = last.incarnation == now.incarnation
     for route, counts in now.routes.items():
         before = last.routes.get(route) if same else None
         if before is None or counts.total < before.total or counts.errors < before.errors:
-            deltas[route] = counts
+            if counts.total:
+                deltas[route] = counts
+            continue
+        if counts.total == before.total:
             continue
         known = dict(before.buckets)
         deltas[route] = RouteCounts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -70,10 +70,9 @@ class SeriesTable:
 
     def row(self, key: SeriesKey, *, failed: bool) -> RequestSeries:
         """The row for `key`, or the overflow row of its service once the service has too many."""
-        service = self._services.get(key.service)
-        if service is None:
-            name = key.service if len(self._services) < MAX_SERVICES else OVERFLOW_ROUTE
-            service = self._services.setdefault(name, _Service({}, 0.0, {}))
+        if key.service not in self._services and len(self._services) >= MAX_SERVICES:
+            key = replace(key, service=OVERFLOW_ROUTE)
+        service = self._services.setdefault(key.service, _Service({}, 0.0, {}))
         row = service.rows.get(key)
         if row is None:
             if len(service.rows) >= self._max_series:

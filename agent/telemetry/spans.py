@@ -141,7 +141,7 @@ class SpanCounter:
             self._size += 1
             if self._size > _MAX_KNOWN:
                 self._size = 0
-                known.clear()
+                self._known.clear()
             meaning = known[raw] = self._read(owner, kind, failed=failed, span=span)
         row = meaning.row
         if row is None or (meaning.unrouted and _is_probe(span)):
@@ -180,6 +180,7 @@ class SpanCounter:
         if owner is None:
             if len(self._owners) >= _MAX_KNOWN:
                 self._owners.clear()
+                self._known.clear()
             owner = self._owners[raw] = owner_of(dict(key_value(content) for content in raw), self._names)
         return owner
 

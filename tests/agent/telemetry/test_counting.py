@@ -188,6 +188,15 @@ def test_a_service_with_endless_routes_overflows_alone_and_is_named() -> None:
     assert table.folded("asset") == (0.0, ())
 
 
+def test_services_beyond_the_cap_share_one_row_set_and_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.telemetry.series.MAX_SERVICES", 3)
+    table = SeriesTable(max_series=2)
+    for number in range(20):
+        counted(traces(1, service=f"s{number}", route=f"/{number}"), table=table)
+    assert set(table.services()) == {"s0", "s1", "s2", "__overflow__"}
+    assert sum(row.total for row in table.rows()) == 20
+
+
 def test_another_environment_s_requests_are_shown_and_not_judged() -> None:
     table = SeriesTable()
     for env in ("production", "staging", ""):

@@ -92,6 +92,13 @@ def test_what_left_the_window_no_longer_counts() -> None:
     assert (view.requests, view.errors, view.window_s) == (10, 0, 300)
 
 
+def test_a_stream_that_reports_each_second_is_kept_in_steps_of_ten() -> None:
+    red = window(totals(at_s, a=counts(at_s), idle=counts(1)) for at_s in range(301))
+    assert red.view(now_s=300).requests == 300
+    assert len(red._steps["a"]) <= 31
+    assert all(set(step.deltas) == {"/a"} for step in red._steps["a"])
+
+
 def test_an_older_sample_than_the_last_is_ignored() -> None:
     red = window([totals(10, a=counts(5)), totals(5, a=counts(1)), totals(20, a=counts(6))])
     assert red.view(now_s=20).requests == 1
