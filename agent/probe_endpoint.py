@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-
-import msgspec
 
 from checks.blackbox_modules import Module, Modules, options_for, parse_modules, place_of
 from checks.catalog import ProbeKit, kind
@@ -61,21 +58,16 @@ class ProbeEndpoint:
         *,
         allowed: tuple[str, ...],
         modules: Mapping[str, object],
-        modules_file: Path | None = None,
     ) -> ProbeEndpoint:
-        """`modules` and those of the blackbox.yml `modules_file` together, beside the well-known ones.
-
-        Raises OSError and ValueError when the file cannot be read.
-        """
-        file = parse_modules(None if modules_file is None else msgspec.yaml.decode(modules_file.read_bytes()))
+        """`modules` in blackbox.yml's format, beside the well-known ones."""
         own = parse_modules({"modules": dict(modules)})
         base = parse_modules(_DEFAULT_MODULES)
         return cls(
             kit=kit,
             allowed=allowed,
             modules=Modules(
-                usable={**base.usable, **file.usable, **own.usable},
-                problems={**file.problems, **own.problems},
+                usable={**base.usable, **own.usable},
+                problems=own.problems,
             ),
         )
 

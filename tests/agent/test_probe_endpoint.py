@@ -11,7 +11,6 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -212,14 +211,14 @@ def test_without_a_list_the_targets_of_the_file_may_be_probed_and_nothing_else()
     assert not endpoint(*places).allows("a.test", 443)
 
 
-def test_modules_come_from_a_blackbox_yml_as_well(tmp_path: Path) -> None:
-    file = tmp_path / "blackbox.yml"
-    file.write_text(MODULES)
+def test_own_modules_win_over_the_well_known_ones() -> None:
     kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
-    own = {"web": {"prober": "tcp"}}
-    found = ProbeEndpoint.of(kit, allowed=(), modules=own, modules_file=file).modules.usable
-    assert {"http_2xx", "teapot", "dialogue"} <= set(found)
-    assert found["web"].kind == "tcp"
+    found = ProbeEndpoint.of(kit, allowed=(), modules={"http_2xx": {"prober": "tcp"}}).modules.usable
+    assert {name: module.kind for name, module in found.items()} == {
+        "http_2xx": "tcp",
+        "http_post_2xx": "http",
+        "tcp_connect": "tcp",
+    }
 
 
 def test_what_a_module_asks_for_and_cannot_have_is_reported() -> None:
