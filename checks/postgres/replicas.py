@@ -20,7 +20,16 @@ from checks.problem import Problem
 from checks.reason import Reason
 
 _MOST: Final = 8
-_ROLE: Final = "SELECT concat(pg_is_in_recovery()::int, current_setting('server_version_num'))"
+_ROLE: Final = """
+SELECT json_build_object('in_recovery', pg_is_in_recovery(),
+                         'version', current_setting('server_version_num')::int,
+                         'started_s', extract(epoch FROM pg_postmaster_start_time()))::text"""
+
+
+class _Role(msgspec.Struct, frozen=True, kw_only=True):
+    in_recovery: bool
+    version: int
+    started_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +39,7 @@ class Replica:
     shown: str
     depth: Depth | None = None
     is_primary: bool = False
+    started_s: float = 0.0
     why: str = ""
 
 
@@ -58,12 +68,16 @@ async def _look(place: Place, resolver: Resolver, clock: Clock, within_s: float)
     session = Session(place, resolver)
     try:
         await session.ensure_open(speaks_tls=bool(knock.speaks_tls), within_s=within_s)
-        role = await session.text(_ROLE, within_s=within_s) or "1"
-        in_recovery = role.startswith("1")
-        sql = depth.sql(version=int(role[1:] or 0), in_recovery=in_recovery)
+        text = await session.text(_ROLE, within_s=within_s)
+        role = msgspec.json.decode(text or "{}", type=_Role)
+        sql = depth.sql(version=role.version, in_recovery=role.in_recovery)
         text = await session.text(sql, within_s=within_s)
-        seen = msgspec.json.decode(text or "{}", type=Depth)
-        return Replica(shown=place.shown, depth=seen, is_primary=not in_recovery)
+        return Replica(
+            shown=place.shown,
+            depth=msgspec.json.decode(text or "{}", type=Depth),
+            is_primary=not role.in_recovery,
+            started_s=role.started_s,
+        )
     except QueryRefusedError as refused:
         return Replica(shown=place.shown, why=faults.from_server_error(refused.error, place).message)
     except TimeoutError:
@@ -75,9 +89,15 @@ async def _look(place: Place, resolver: Resolver, clock: Clock, within_s: float)
 
 
 def judge(
-    replica: Replica, primary: str
+    replica: Replica, primary: str, *, started_s: float
 ) -> tuple[tuple[Problem, ...], tuple[Measure, ...], tuple[Evidence, ...]]:
-    """Problems, numbers and evidence. One that does not let us in may only be out of our reach."""
+    """Problems, numbers and evidence. One that does not let us in may only be out of our reach.
+
+    `started_s`: the primary's own start, by which an address that leads back to it is known.
+    """
+    if replica.is_primary and replica.started_s == started_s:
+        words = f"{replica.shown} leads back to the primary: set replica_port to the standby's own"
+        return (), (), (Evidence(name="unknown: replica", value=words),)
     labels = (("replica", replica.shown),)
     up = (Measure(name="gaia_postgres_replica_up", value=float(replica.depth is not None), labels=labels),)
     if replica.depth is None:

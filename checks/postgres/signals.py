@@ -252,7 +252,7 @@ class Signals:
             await self._read_statements(reading, shown)
         return reading
 
-    async def _replicas(self, _vitals: Vitals) -> Reading:
+    async def _replicas(self, vitals: Vitals) -> Reading:
         reading = Reading()
         if self._before is None or not self._before[2].standbys:
             return reading
@@ -266,7 +266,7 @@ class Signals:
             within_s=self._within_s,
         )
         for replica in found:
-            problems, measures, evidence = replicas.judge(replica, place.shown)
+            problems, measures, evidence = replicas.judge(replica, place.shown, started_s=vitals.started_s)
             reading.problems += problems
             reading.measures += measures
             reading.evidence += evidence
