@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import shutil
-import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
 
@@ -22,11 +16,9 @@ from agent.exposition.family import Family, Line, Shape, Type, histogram_shape, 
 from agent.exposition.metrics import LATENCY_EDGES_S, METRICS, TARGET, Metric
 from agent.exposition.negotiation import choose_format
 from checks.catalog import MODULES, kind
-from dashboards.export import DASHBOARDS
+from tests.dashboards.prometheus import PROMETHEUS, PROMTOOL, prometheus, without_data
 
 ROOT = Path(__file__).resolve().parents[2]
-PROMETHEUS = shutil.which("prometheus")
-PROMTOOL = shutil.which("promtool")
 # Values a label must have for some query to select it.
 CHOSEN = {
     "state": "down",
@@ -57,14 +49,6 @@ SERVICES = (
     ),
     Metric(name="event_loop_lag_seconds", type=Type.GAUGE, help="", labels=("env", "service")),
 )
-
-
-def free_port() -> int:
-    """A port Prometheus can have: it cannot tell which one it chose itself."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def declared() -> dict[str, Metric]:
@@ -102,8 +86,8 @@ def document(scrapes: int) -> Document:
 
 
 @asynccontextmanager
-async def scraped(folder: Path) -> AsyncIterator[str]:
-    """A Prometheus that scrapes the document each 300 ms; gives its address."""
+async def exposed() -> AsyncIterator[int]:
+    """A server of the document; gives its port."""
     count = 0
 
     async def metrics(request: web.Request) -> web.Response:
@@ -116,65 +100,19 @@ async def scraped(folder: Path) -> AsyncIterator[str]:
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port, own_port = runner.addresses[0][1], free_port()
-    (folder / "prometheus.yaml").write_text(
-        "global: {scrape_interval: 300ms, scrape_timeout: 300ms}\n"
-        "scrape_configs: [{job_name: gaia, honor_labels: true, "
-        f'static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]\n'
-    )
-    assert PROMETHEUS is not None
-    process = await asyncio.create_subprocess_exec(
-        PROMETHEUS,
-        f"--config.file={folder / 'prometheus.yaml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{own_port}",
-        "--log.level=error",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     try:
-        yield f"http://127.0.0.1:{own_port}"
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
     finally:
-        process.terminate()
-        await process.wait()
         await runner.cleanup()
-
-
-async def answer(client: aiohttp.ClientSession, expr: str) -> list[float]:
-    for name, value in (("$__rate_interval", "3s"), ("$__range", "5s"), ("[7d]", "[5s]"), ("[5m]", "[5s]")):
-        expr = expr.replace(name, value)
-    expr = expr.replace("$env", ".*").replace("$service", ".*")
-    try:
-        async with client.post("/api/v1/query", data={"query": expr}) as response:
-            if response.status == 503:  # Still starting.
-                return []
-            reply = await response.json()
-    except aiohttp.ClientConnectionError:
-        return []
-    assert reply["status"] == "success", (expr, json.dumps(reply))
-    return [float(sample["value"][1]) for sample in reply["data"]["result"]]
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (apt-get install prometheus)")
 async def test_every_panel_of_every_dashboard_shows_data(tmp_path: Path) -> None:
-    waiting = {
-        f"{dashboard.uid}: {panel.title}: {query.expr}": query.expr
-        for dashboard in DASHBOARDS
-        for panel in dashboard.panels
-        for query in panel.queries
-    }
-    asked = len(waiting)
-    async with scraped(tmp_path) as address, aiohttp.ClientSession(address) as client:
-        end = time.monotonic() + 40
-        while waiting and time.monotonic() < end:
-            for title, expr in tuple(waiting.items()):
-                values = await answer(client, expr)
-                if values and not any(math.isnan(value) for value in values):
-                    del waiting[title]
-    assert list(waiting) == []
-    assert asked > 80
+    async with exposed() as port:
+        with prometheus(tmp_path, [{"targets": [f"127.0.0.1:{port}"]}], every="300ms") as address:
+            empty = await asyncio.to_thread(without_data, address, window="5s", within_s=40)
+    assert empty == set()
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (apt-get install prometheus)")
