@@ -12,7 +12,7 @@ from agent.platform.scope import Scope
 from agent.prober import Look, Watch
 from agent.web.source import Change
 from alerts.channel import channels
-from alerts.dispatcher import Dispatcher, Tested
+from alerts.dispatcher import Dispatcher, Trial
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.lane import LaneStatus
@@ -94,7 +94,7 @@ class Judgement:
         """How each channel does."""
         return self._dispatcher.status()
 
-    def test(self, receiver: str, author: str) -> Tested:
+    def test(self, receiver: str, author: str) -> Trial:
         """Queue a test message for a receiver."""
         return self._dispatcher.test(receiver, author)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from alerts.dispatcher import Tested
+from alerts.dispatcher import Trial
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.machine import Phase
@@ -26,7 +26,7 @@ class Desk(Protocol):
     @property
     def journal(self) -> Journal: ...
 
-    def test(self, receiver: str, author: str) -> Tested: ...
+    def test(self, receiver: str, author: str) -> Trial: ...
 
 
 class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
+from alerts.batch import Batch, OutboxRow
 from alerts.channel import Channel
-from alerts.journal import Batch, Journal, OutboxRow
+from alerts.journal import Journal
 from alerts.lane import Lane, LaneStatus
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers import catalog
@@ -36,7 +37,7 @@ _PING_DEADLINE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class Trial:
     """A test message: the channels it was queued for, and the episode its rows are kept under."""
 
     channels: tuple[str, ...]
@@ -116,13 +117,13 @@ class Dispatcher:
         """When the dead man's ping was last accepted; 0 when never."""
         return self._pinged_at_s
 
-    def test(self, receiver: str, author: str) -> Tested:
+    def test(self, receiver: str, author: str) -> Trial:
         """Queue a test message on every channel of a receiver."""
         now_s = self._clock.wall_s()
         names = tuple(one.name for one in self._channels if one.receiver == receiver)
         notice = _test_notice(self._env, author, now_s)
         self._journal.commit(Batch(outbox=[(name, 0, notice) for name in names]), now_s)
-        return Tested(channels=names, episode=notice.episode)
+        return Trial(channels=names, episode=notice.episode)
 
     def _open(self) -> None:
         assert self._group is not None

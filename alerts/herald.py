@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
+from alerts.batch import Batch, Happening
 from alerts.channel import Channel, called, channels
 from alerts.cover import RANK, Hold, Inhibit, Scene, by_urgency, decide
 from alerts.instance import Instance, episode
-from alerts.journal import Batch, Happening
 from alerts.machine import Ended, Phase
 from alerts.notice import Notice, NoticeKind
 from alerts.plan import Graph, JudgePlan

@@ -10,12 +10,12 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from alerts.batch import Batch, Happening, OutboxRow, SavedAlert
 from alerts.machine import Standing
 from alerts.notice import Notice
 from alerts.silence import Silence
@@ -49,64 +49,6 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITH
 _T = TypeVar("_T")
 _KEEP_S: Final = 30 * 86400.0
 _EVENTS_KEPT: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedAlert:
-    """One alert as it was when its state last changed."""
-
-    fingerprint: str
-    alertname: str
-    labels: dict[str, str]
-    standing: Standing
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
-    """One thing that happened to an alert, for `gaia explain`."""
-
-    at_s: float
-    fingerprint: str
-    alertname: str
-    what: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
-    """A notice on its way to one channel."""
-
-    id: int
-    channel: str
-    notice: Notice
-    seq: int
-    created_at_s: float
-    attempts: int = 0
-    next_at_s: float = 0.0
-    state: str = "queued"
-    last_error: str = ""
-    http_status: int | None = None
-    ended_at_s: float | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Batch:
-    """What one evaluation changes; written as one transaction. `outbox` is (channel, seq, notice)."""
-
-    alerts: list[SavedAlert] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    episodes: list[Told] = field(default_factory=list)
-    outbox: list[tuple[str, int, Notice]] = field(default_factory=list)
-    merged: list[int] = field(default_factory=list)
-    silences: list[Silence] = field(default_factory=list)
-    happenings: list[Happening] = field(default_factory=list)
-    alive_at_s: float = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.alerts or self.gone or self.episodes or self.outbox or self.silences or self.happenings
-        )
 
 
 class Journal:

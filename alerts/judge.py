@@ -13,24 +13,20 @@ from typing import Final
 import msgspec
 
 from alerts import external, maintenance
+from alerts.batch import Batch, Happening, SavedAlert
 from alerts.evidence import Evidence
 from alerts.external import ExternalAlert
 from alerts.herald import Herald
 from alerts.instance import (
     Instance,
     Source,
-    enumerate_instances,
-    of_target,
-    seen_first,
-    selects,
-    several_vantages,
 )
-from alerts.journal import Batch, Happening, Journal, SavedAlert
+from alerts.journal import Journal
 from alerts.machine import Ended, Phase, Standing, Step, closed, resumed, step
 from alerts.plan import JudgePlan
 from alerts.reading import Outcome, Reading, Unknown, unknown
 from alerts.requests import ErrorLog, RequestSample
-from alerts.rule import Rule
+from alerts.roster import Roster
 from alerts.silence import Silence, silencing, validated
 from alerts.story import Change
 from alerts.view import AlertView, Transition, view_of
@@ -44,7 +40,6 @@ logger = logging.getLogger(__name__)
 _LATELY: Final = 200
 _ALIVE_EVERY_S: Final = 30.0
 _PRUNE_EVERY_S: Final = 3600.0
-_EAGER_ALERTS: Final = 200
 _BROKEN_AFTER: Final = 3
 _ISOLATED_SHARE: Final = 0.8
 _CALM: Final = Reading(outcome=Outcome.GOOD, at_s=0.0, text="every look remembered was good")
@@ -57,22 +52,16 @@ class Judge:
         self._plan = plan
         self._journal = journal
         self._evidence = Evidence(plan, now_s)
-        self._instances: dict[str, Instance] = {}
-        self._order: list[Instance] = []
-        self._by_key: dict[TargetKey, list[Instance]] = {}
-        self._active: dict[str, list[Instance]] = {}
-        self._seen_first: dict[str, Rule] = {}
-        self._unseen: dict[TargetKey, list[str]] = {}
+        self._roster = Roster(plan, self._evidence)
         self._silences = {one.id: one for one in journal.silences()}
         self._unreported: tuple[Transition, ...] = ()
         self._last_tick_s = 0.0
         self._alive_s = now_s
         self._pruned_s = now_s
         self._reachable: bool | None = None
-        self._arrange(plan)
         self._herald = Herald.of(
             plan,
-            active=self._active,
+            active=self._roster.active,
             watches=self._evidence.by_component,
             episodes=(*journal.episodes(only_open=True), *journal.episodes(limit=_LATELY)),
         )
@@ -83,15 +72,8 @@ class Judge:
     def observe(self, observation: Observation, verdict: Verdict) -> None:
         """Take in one look and the verdict it led to. Judges nothing yet: `look` and `tick` do."""
         watch = self._evidence.look(observation, verdict)
-        if watch is None:
-            return
-        unseen = self._unseen.get(watch.target.key)
-        if unseen:
-            for name in [name for name in unseen if self._evidence.shows(self._seen_first[name], watch)]:
-                unseen.remove(name)
-                several = several_vantages(self._plan.targets)
-                rule = self._seen_first[name]
-                self._add(of_target(self._plan, name, rule, watch.target, several=several))
+        if watch is not None:
+            self._roster.seen(watch)
 
     def requests(self, sample: RequestSample) -> None:
         """Take in the counters of one source."""
@@ -114,12 +96,12 @@ class Judge:
         touched: list[Instance] = []
         for alert in alerts:
             fresh = external.instance_of(alert, self._plan.env)
-            instance = self._instances.get(fresh.fingerprint)
+            instance = self._roster.by_fingerprint.get(fresh.fingerprint)
             if instance is None or instance.source is not Source.EXTERNAL:
                 if 0 < alert.ends_at_s <= now_s or instance is not None:
                     continue
                 instance = fresh
-                self._add(instance)
+                self._roster.add(instance)
             external.confirm(instance, alert, now_s)
             touched.append(instance)
         self._unreported += self._round(touched, now_s)
@@ -128,18 +110,18 @@ class Judge:
 
     def look(self, key: TargetKey, now_s: float) -> tuple[Transition, ...]:
         """Evaluate only what hangs on one target: called right after its verdict changed."""
-        return self._round(self._by_key.get(key, ()), now_s, only=True)
+        return self._round(self._roster.by_key.get(key, ()), now_s, only=True)
 
     def tick(self, now_s: float) -> tuple[Transition, ...]:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
         self._isolation()
         if now_s < self._last_tick_s:
             self._stepped_back(self._last_tick_s - now_s)
-        due = self._due(now_s)
+        due = self._roster.due(self._last_tick_s, now_s)
         transitions = (*self._unreported, *self._round(due, now_s))
         self._unreported = ()
         self._last_tick_s = now_s
-        if self._active and now_s - self._alive_s >= _ALIVE_EVERY_S:
+        if self._roster.active and now_s - self._alive_s >= _ALIVE_EVERY_S:
             self._alive_s = now_s
             self._journal.commit(Batch(alive_at_s=now_s), now_s)
         if now_s - self._pruned_s >= _PRUNE_EVERY_S:
@@ -149,7 +131,7 @@ class Judge:
 
     def agent_gap(self, now_s: float) -> None:
         """The agent itself did not run for a while: trust nothing until looked at twice."""
-        for instances in self._active.values():
+        for instances in self._roster.active.values():
             for instance in instances:
                 instance.standing = msgspec.structs.replace(
                     instance.standing,
@@ -165,14 +147,14 @@ class Judge:
         """Every alert there is, firing or not."""
         at_s = self._last_tick_s if now_s is None else now_s
         told = self._herald.told_of
-        return tuple(view_of(one, told.get(one.fingerprint), at_s) for one in self._order)
+        return tuple(view_of(one, told.get(one.fingerprint), at_s) for one in self._roster.order)
 
     def active(self) -> tuple[AlertView, ...]:
         """The alerts that are not OK."""
         told = self._herald.told_of
         return tuple(
             view_of(one, told.get(one.fingerprint), self._last_tick_s)
-            for instances in self._active.values()
+            for instances in self._roster.active.values()
             for one in instances
         )
 
@@ -232,73 +214,37 @@ class Judge:
 
     def reload(self, plan: JudgePlan, now_s: float) -> tuple[Transition, ...]:
         """Take over a new plan. States stay by identity; what is gone resolves and says why."""
-        before = self._instances
+        before = dict(self._roster.by_fingerprint)
         self._plan = plan
         self._evidence.replan(plan)
-        self._arrange(plan)
+        self._roster.arrange(plan)
         self._herald.replan(plan)
         batch = Batch()
         transitions: list[Transition] = []
         for fingerprint, old in before.items():
-            kept = self._instances.get(fingerprint) or self._seen_again(old)
+            kept = self._roster.by_fingerprint.get(fingerprint) or self._roster.again(old)
             if kept is not None:
                 kept.standing, kept.reading, kept.worst = old.standing, old.reading, old.worst
                 kept.held, kept.inhibited_by, kept.silenced_by = old.held, old.inhibited_by, old.silenced_by
-                self._file(kept)
+                self._roster.file(kept)
             elif old.standing.phase is not Phase.OK:
                 reason = Ended.TARGET_REMOVED if old.alertname in plan.rules else Ended.RULE_REMOVED
                 transitions.append(self._end(old, reason, batch, now_s))
-        self._herald.settle(self._on(), batch, now_s)
+        self._herald.settle(self._roster.on(), batch, now_s)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
 
     # Below: how.
 
-    def _arrange(self, plan: JudgePlan) -> None:
-        self._instances, self._order = {}, []
-        self._by_key.clear()
-        self._active.clear()
-        self._seen_first = seen_first(dict(plan.rules))
-        self._unseen = {
-            target.key: [name for name, rule in self._seen_first.items() if selects(rule, target)]
-            for target in plan.targets
-        }
-        for instance in enumerate_instances(plan):
-            self._add(instance)
-        # Neighbours in the file land in different slices of a round.
-        self._order.sort(key=lambda one: one.fingerprint)
-
-    def _add(self, instance: Instance) -> None:
-        self._instances[instance.fingerprint] = instance
-        self._order.append(instance)
-        if instance.key is not None:
-            self._by_key.setdefault(instance.key, []).append(instance)
-
-    def _seen_again(self, old: Instance) -> Instance | None:
-        """An alert that only a finding or a sender can bring about, and that the new plan still allows."""
-        if old.source is Source.EXTERNAL:
-            self._add(old)
-            return old
-        rule = self._seen_first.get(old.alertname)
-        if rule is None or old.key is None or old.key not in self._evidence.watches:
-            return None
-        if old.alertname not in self._unseen.get(old.key, ()):
-            return None
-        self._unseen[old.key].remove(old.alertname)
-        target = self._evidence.watches[old.key].target
-        made = of_target(
-            self._plan, old.alertname, rule, target, several=several_vantages(self._plan.targets)
-        )
-        self._add(made)
-        return made
-
     def _resume(self, now_s: float) -> None:
         """Go on where the last process ended: no second wait, no second page."""
         alive_s = self._journal.alive_at_s()
         batch = Batch()
         for saved in self._journal.alerts():
-            instance = self._instances.get(saved.fingerprint) or self._reborn(saved)
+            told = self._herald.told_of.get(saved.fingerprint)
+            enumerated = self._roster.by_fingerprint.get(saved.fingerprint)
+            instance = enumerated or self._roster.reborn(saved, told)
             last_s = max(saved.standing.last_eval_s, alive_s)
             standing = resumed(msgspec.structs.replace(saved.standing, last_eval_s=last_s), now_s)
             if instance is None:
@@ -314,33 +260,9 @@ class Judge:
                     f"{saved.text} (before the restart, verifying)",
                 )
                 instance.worst = Reading(outcome=Outcome.BAD, at_s=saved.standing.seen_at_s, text=saved.text)
-                self._file(instance)
+                self._roster.file(instance)
         if batch:
             self._journal.commit(batch, now_s)
-
-    def _reborn(self, saved: SavedAlert) -> Instance | None:
-        """An alert that is not enumerated: seen first in a finding, or judged by others."""
-        for key, names in self._unseen.items():
-            matches = key.service == saved.labels.get("service") and key.check == saved.labels.get("check")
-            if matches and saved.alertname in names:
-                rule, target = self._seen_first[saved.alertname], self._evidence.watches[key].target
-                several = several_vantages(self._plan.targets)
-                made = of_target(self._plan, saved.alertname, rule, target, several=several)
-                if made.fingerprint == saved.fingerprint:
-                    names.remove(saved.alertname)
-                    self._add(made)
-                    return made
-        if saved.alertname in self._plan.rules or not saved.standing.firing:
-            return None
-        told = self._herald.told_of.get(saved.fingerprint)
-        severity = told.severity.value if told is not None else ""
-        made = external.instance_of(
-            ExternalAlert(labels=saved.labels | {"severity": severity}), self._plan.env
-        )
-        if made.fingerprint != saved.fingerprint or saved.labels.get("check"):
-            return None
-        self._add(made)
-        return made
 
     def _orphan(self, saved: SavedAlert, batch: Batch, now_s: float) -> None:
         """Its rule or target went while we were away: whoever was called is told that it is over."""
@@ -354,25 +276,9 @@ class Judge:
         ghost.reading = Reading(outcome=Outcome.GOOD, at_s=now_s, text=saved.text)
         self._herald.resolved(ghost, reason, batch, now_s)
 
-    def _due(self, now_s: float) -> list[Instance]:
-        """A slice of the round, as wide as the time since the last tick; always what is active, if few."""
-        interval_s = self._plan.interval_s
-        count = len(self._order)
-        passed_s = now_s - self._last_tick_s
-        if not 0 <= passed_s < interval_s:
-            return list(self._order)
-        start = int(self._last_tick_s % interval_s / interval_s * count)
-        end = int(now_s % interval_s / interval_s * count)
-        due = self._order[start:end] if end >= start else self._order[start:] + self._order[:end]
-        active = [one for instances in self._active.values() for one in instances]
-        if len(active) <= _EAGER_ALERTS:
-            chosen = set(map(id, due))
-            due = due + [one for one in active if id(one) not in chosen]
-        return due
-
     def _stepped_back(self, by_s: float) -> None:
         """The wall clock was set back: what others confirmed until a wall second ends that much earlier."""
-        for instance in self._on():
+        for instance in self._roster.on():
             if instance.source is Source.EXTERNAL and instance.ends_at_s > 0:
                 instance.ends_at_s -= by_s
 
@@ -385,16 +291,13 @@ class Judge:
             for instance in due
             if (transition := self._evaluate(instance, batch, now_s)) is not None
         ]
-        if self._active or self._herald.told:
-            on = [one for one in due if one.standing.firing] if only else self._on()
+        if self._roster.active or self._herald.told:
+            on = [one for one in due if one.standing.firing] if only else self._roster.on()
             self._quiet(on, now_s)
             self._herald.settle(on, batch, now_s, whole=not only)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
-
-    def _on(self) -> list[Instance]:
-        return [one for instances in self._active.values() for one in instances if one.standing.firing]
 
     def _evaluate(self, instance: Instance, batch: Batch, now_s: float) -> Transition | None:
         before = instance.standing
@@ -417,7 +320,7 @@ class Judge:
         self, instance: Instance, before: Standing, happened: Step, batch: Batch, now_s: float
     ) -> Transition:
         after = instance.standing
-        self._file(instance)
+        self._roster.file(instance)
         batch.alerts.append(_saved(instance))
         text = instance.reading.text
         batch.happenings.append(
@@ -467,17 +370,6 @@ class Judge:
             value=instance.reading.value,
         )
 
-    def _file(self, instance: Instance) -> None:
-        """Keep the list of alerts that are not OK."""
-        listed = self._active.get(instance.component, [])
-        if instance.standing.phase is Phase.OK:
-            if instance in listed:
-                listed.remove(instance)
-                if not listed:
-                    del self._active[instance.component]
-        elif instance not in listed:
-            self._active.setdefault(instance.component, []).append(instance)
-
     def _read(self, instance: Instance, now_s: float) -> Reading:
         if instance.source is Source.EXTERNAL:
             return external.reading_of(instance, now_s)
@@ -503,9 +395,9 @@ class Judge:
             },
         )
         made = external.instance_of(alert, self._plan.env)
-        if made.fingerprint not in self._instances:
-            self._add(made)
-        external.confirm(self._instances[made.fingerprint], alert, self._last_tick_s)
+        if made.fingerprint not in self._roster.by_fingerprint:
+            self._roster.add(made)
+        external.confirm(self._roster.by_fingerprint[made.fingerprint], alert, self._last_tick_s)
 
     def _isolation(self) -> None:
         """It is us when nothing outside answers and at least 80 % of all targets seem bad."""
@@ -533,7 +425,7 @@ class Judge:
         if found is not None:
             return found.id
         for cause in self._herald.graph.causes(instance.component):
-            above = self._active.get(cause, ())
+            above = self._roster.active.get(cause, ())
             for silence in silences:
                 if silence.covers_dependents and any(silence.matches(one.labels) for one in above):
                     return silence.id
@@ -545,7 +437,7 @@ class Judge:
             if not (silence.expire_on_resolve and silence.active(now_s) and silence.matches(instance.labels)):
                 continue
             still = any(
-                silence.matches(one.labels) for instances in self._active.values() for one in instances
+                silence.matches(one.labels) for instances in self._roster.active.values() for one in instances
             )
             if not still:
                 ended = msgspec.structs.replace(silence, ends_at_s=now_s)

@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
+from alerts.batch import OutboxRow
 from alerts.channel import Channel
 from alerts.digest import digest_of
-from alerts.journal import Journal, OutboxRow
+from alerts.journal import Journal
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers.notifier import Delivery, Notifier, NotifyError
 from alerts.words import clock as time_of_day

@@ -8,9 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
+from alerts.batch import Batch, OutboxRow
 from alerts.channel import channels
 from alerts.dispatcher import Dispatcher
-from alerts.journal import Batch, Journal, OutboxRow
+from alerts.journal import Journal
 from alerts.notice import NoticeKind
 from alerts.receiver import Receiver, Webhook
 from checks.secret import Secret

@@ -13,7 +13,7 @@ import pytest
 
 from alerts.alertmanager_api import respond
 from alerts.desk import explain
-from alerts.dispatcher import Tested
+from alerts.dispatcher import Trial
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.notifiers.webhook import rfc3339
@@ -41,9 +41,9 @@ class WorldDesk:
     def journal(self) -> Journal:
         return self.world.journal
 
-    def test(self, receiver: str, author: str) -> Tested:
+    def test(self, receiver: str, author: str) -> Trial:
         del receiver, author
-        return Tested(channels=(), episode="")
+        return Trial(channels=(), episode="")
 
 
 @pytest.fixture

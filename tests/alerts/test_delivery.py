@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from alerts.batch import Batch
 from alerts.channel import Channel, channels
 from alerts.dispatcher import Dispatcher
-from alerts.journal import Batch, Journal
+from alerts.journal import Journal
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers import catalog
 from alerts.notifiers.notifier import Delivery, Notifier, NotifyError

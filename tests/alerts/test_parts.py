@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.backtest import backtest
+from alerts.batch import Batch
 from alerts.channel import called, channels
-from alerts.journal import Batch, Journal
+from alerts.journal import Journal
 from alerts.ledger import Ledger
 from alerts.machine import Phase, Standing
 from alerts.notice import NoticeKind

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from alerts.batch import OutboxRow
 from alerts.channel import channels
-from alerts.journal import Journal, OutboxRow
+from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.notice import Notice, NoticeKind
 from alerts.plan import JudgePlan

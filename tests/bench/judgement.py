@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from alerts.journal import Journal, OutboxRow
+from alerts.batch import OutboxRow
+from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.plan import JudgePlan
 from alerts.receiver import Console, Receiver
