@@ -78,6 +78,7 @@ def _run(args: argparse.Namespace, narration: Narration) -> int:
         raise LocalError(
             f"there is no {config}: go to the folder of your gaia.yaml, or name it with --config"
         )
+    os.umask(0o077)  # What is kept of the platform is nobody else's business.
     page = f"http://{LOOPBACK}:{args.port}/"
     with LocalFolder(args.data, page=page) as folder:
         if not is_free(args.port):

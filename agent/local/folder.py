@@ -53,8 +53,7 @@ class LocalFolder:
 
     def __enter__(self) -> Self:
         try:
-            # Others may pass through, not look: PostgreSQL started by root runs as somebody else.
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.logs.mkdir(exist_ok=True, mode=0o700)
             free_bytes = shutil.disk_usage(self.path).free
         except OSError as error:

@@ -26,6 +26,9 @@ def own(path: Path, drop: tuple[str, ...]) -> None:
     if not drop:
         return
     account = pwd.getpwnam(drop[1] if drop[0] == "--user" else "root").pw_uid
+    if drop[0] == "--user":
+        # That account may pass through our folder, not look around in it.
+        path.parent.chmod(path.parent.stat().st_mode | 0o011)
     if path.stat().st_uid == account:
         return
     for each in (path, *(path.rglob("*") if path.is_dir() else ())):

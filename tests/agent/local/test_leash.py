@@ -99,7 +99,6 @@ def test_both_servers_run_as_an_account_where_namespaces_are_forbidden(
     # Not tmp_path: only its owner may enter that.
     with tempfile.TemporaryDirectory(prefix="gaia-") as name:
         folder = Path(name)
-        folder.chmod(0o711)
         done = _run_both([], folder)
         if "refuses to run as root and no other way" in done.stderr:
             pytest.skip("nobody may not read this installation")
