@@ -18,6 +18,7 @@ from checks.wire.fault import Fault
 HEAD_BYTES: Final = 65536
 _LINE_BYTES: Final = 16384
 _INTERIM_ANSWERS: Final = 5
+_LONGEST_LENGTH: Final = 18
 _REMEMBERED_BYTES: Final = 200
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d) ([1-9]\d\d)(?: ([^\r\n\0]*))?")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -47,6 +48,8 @@ class Head:
         value = self._joined.get(name)
         if value is None:
             return ()
+        if "," not in value:
+            return (value.lower(),) if value else ()
         return tuple([token.strip().lower() for token in value.split(",") if token.strip()])
 
 
@@ -316,11 +319,13 @@ def _content_length(head: Head) -> int | None:
     text = head.get("content-length")
     if text is None:
         return None
+    if text.isascii() and text.isdigit() and len(text) <= _LONGEST_LENGTH:
+        return int(text)
     stripped = {value.strip() for value in text.split(",")}
     value = stripped.pop()
     if stripped:
         raise Fault(Reason.PROTOCOL, "sent two different Content-Length values")
-    if not (value.isascii() and value.isdigit() and len(value) <= 18):
+    if not (value.isascii() and value.isdigit() and len(value) <= _LONGEST_LENGTH):
         raise Fault(Reason.PROTOCOL, f'sent the Content-Length "{value[:60]}", which is no length')
     return int(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.http.body import Body
@@ -42,23 +42,27 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
+@settings(deadline=None)  # a busy machine is no finding
 @given(st.sampled_from(WHOLE), st.lists(st.integers(0, 10_000), max_size=30))
 def test_an_answer_reads_the_same_however_it_is_cut(data: bytes, places: list[int]) -> None:
     assert parsed(cut(data, places)) == parsed([data])
     assert not isinstance(parsed([data]), str)
 
 
+@settings(deadline=None)  # a busy machine is no finding
 @given(st.lists(st.binary(max_size=200), max_size=10))
 def test_any_bytes_are_an_answer_or_a_fault(pieces: list[bytes]) -> None:
     parsed(pieces)
 
 
+@settings(deadline=None)  # a busy machine is no finding
 @given(st.sampled_from(WHOLE), st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
 def test_a_damaged_answer_is_an_answer_or_a_fault(data: bytes, place: int, damage: bytes) -> None:
     at = place % len(data)
     parsed([data[:at] + damage + data[at + len(damage) :]])
 
 
+@settings(deadline=None)  # a busy machine is no finding
 @given(st.binary(max_size=3000), st.sampled_from(["gzip", "deflate", "gzip, deflate", "identity"]))
 def test_any_body_decodes_or_is_a_fault_and_stays_within_its_limit(data: bytes, coding: str) -> None:
     found = parsed([answer(data, b"Content-Encoding: " + coding.encode())])
