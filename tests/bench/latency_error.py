@@ -127,9 +127,7 @@ async def theirs(port: int) -> list[float]:
 
 def main() -> None:
     """Print median and 99th percentile of |measured - true|, in milliseconds."""
-    print(
-        f"|measured - true latency of about {DELAY_S * 1000:.0f} ms| in ms, {PROBES} probes, new connection each"
-    )
+    print(f"|measured - true latency of about {DELAY_S * 1000:.0f} ms| in ms, {PROBES} new connections")
     with truthful_origin() as port:
         for on in (False, True):
             for name, arm in (("gaia", ours), ("aiohttp client", theirs)):
