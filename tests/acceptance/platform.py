@@ -161,7 +161,7 @@ def running(folder: Path, *words: str, notify: str = "") -> Iterator[RunningPlat
                 platform.process.poll() is not None
                 or "Ctrl-C stops everything" in "".join(platform.lines[-1:])
             ),
-            within_s=60,
+            within_s=120,
             what="platform started",
         )
         assert platform.process.poll() is None, platform.lines
