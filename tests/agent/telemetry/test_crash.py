@@ -87,8 +87,8 @@ async def test_twenty_kills_under_eight_writers_lose_nothing_and_count_nothing_t
                 str(port),
                 tempo.url,
             )
-            enough = before + 40 + 13 * round_
-            await until(lambda: sum(len(writer.acked) for writer in writers) > enough, within_s=20)  # noqa: B023
+            enough = before + 40 + round_
+            await until(lambda: sum(len(writer.acked) for writer in writers) > enough, within_s=60)  # noqa: B023
             child.send_signal(signal.SIGKILL)
             await child.wait()
         for writer in writers:
@@ -98,12 +98,12 @@ async def test_twenty_kills_under_eight_writers_lose_nothing_and_count_nothing_t
         async with running(tmp_path, options) as intake:
             await asyncio.gather(*sending)
             acked = Counter(span for writer in writers for span in writer.acked)
-            await until(lambda: intake.forwarders, within_s=10)
+            await until(lambda: intake.forwarders, within_s=30)
 
             def arrived() -> set[bytes]:
                 return {span for body in tempo.bodies("/v1/traces") for span in span_ids(body)}
 
-            await until(lambda: arrived() >= acked.keys(), within_s=20)
+            await until(lambda: arrived() >= acked.keys(), within_s=60)
             _, counting = intake._parts()
             counts = {
                 service: counting.requests.routes(service, envs=frozenset())["/login"]
