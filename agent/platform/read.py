@@ -22,9 +22,9 @@ from yaml.events import (
 from agent.platform.problem import PlatformError, Position, Problems
 from agent.platform.tree import Entry, Mapping, Node, Scalar, Sequence, is_null
 
-MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 4 << 20
 MAX_DEPTH: Final = 32
-MAX_VALUES: Final = 50_000
+MAX_VALUES: Final = 200_000
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 

@@ -100,7 +100,7 @@ class _References:
     def _service(self, name: str) -> None:
         path = ("services", name)
         for owner in self._variants(path):
-            self._list((*owner, "depends_on"), "component", self._components - {name}, own=name)
+            self._list((*owner, "depends_on"), "component", self._components, own=name)
             routes = find(self._root, *owner, "routes")
             if isinstance(routes, Mapping):
                 for route, entry in routes.entries.items():
@@ -242,14 +242,18 @@ class _References:
         for item in table.items:
             if not isinstance(item, Scalar) or "{" in item.text or (patterns and "*" in item.text):
                 continue
-            if item.text not in valid:
-                message = (
-                    f'"{own}" depends on itself'
-                    if own and item.text == own
-                    else _undefined(what, item.text, valid)
+            if own and item.text == own:
+                message = f'"{own}" depends on itself'
+                self._problems.add(item.at, message, key=key, width=item.width)
+            elif item.text not in valid:
+                others = [name for name in valid if name != own]
+                self._problems.add(
+                    item.at,
+                    _undefined(what, item.text, others),
+                    key=key,
+                    nearest=nearest(item.text, others),
+                    width=item.width,
                 )
-                near = "" if item.text == own else nearest(item.text, valid)
-                self._problems.add(item.at, message, key=key, nearest=near, width=item.width)
             elif item.text in seen:
                 self._problems.add(item.at, f'"{item.text}" is named twice', key=key, width=item.width)
             seen.add(item.text)

@@ -98,9 +98,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"[" * 500_000, "nested deeper than 32 levels"),
         (b"- " * 300_000, "nested deeper than 32 levels"),
         (b"{a: " * 100_000, "nested deeper than 32 levels"),
-        (BOMB.encode(), "more than 50000 values, aliases counted at each use"),
-        (b"x: [" + b"a," * 60_000 + b"]", "more than 50000 values, aliases counted at each use"),
-        (b"a: " + b"x" * MAX_BYTES, "the file is longer than 1 MB"),
+        (BOMB.encode(), "more than 200000 values, aliases counted at each use"),
+        (b"x: [" + b"a," * 250_000 + b"]", "more than 200000 values, aliases counted at each use"),
+        (b"a: " + b"x" * MAX_BYTES, "the file is longer than 4 MB"),
     ],
     ids=["brackets", "dashes", "braces", "billion laughs", "many values", "long"],
 )
@@ -109,11 +109,11 @@ def test_a_bomb_is_refused_at_once(content: bytes, sentence: str) -> None:
     with pytest.raises(PlatformError) as caught:
         read(content, "f")
     assert [problem.message for problem in caught.value.problems] == [sentence]
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 20
 
 
 def test_a_file_that_grows_while_it_is_read_is_read_to_its_limit_only() -> None:
     with Path("/dev/zero").open("rb") as endless:
         content = endless.read(MAX_BYTES + 1)
-    with pytest.raises(PlatformError, match="longer than 1 MB"):
+    with pytest.raises(PlatformError, match="longer than 4 MB"):
         read(content, "f")

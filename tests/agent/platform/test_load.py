@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -362,6 +363,24 @@ probe_modules: {web2: {prober: http, http: {method: POST}}}
     assert list(platform.scope("production").probe_modules) == ["web", "ping", "web2"]
     assert [(problem.severity, problem.line) for problem in platform.warnings] == [("warning", 10)]
     assert "icmp is not supported" in platform.warnings[0].message
+
+
+def test_ten_times_the_services_cost_ten_times_the_time(tmp_path: Path) -> None:
+    def cpu_s(count: int) -> float:
+        services = "".join(
+            f"  s{number}: {{url: 'http://s{number}', health: /h, depends_on: [d]}}\n"
+            for number in range(count)
+        )
+        text = (
+            "platform: p\nenvironments: {e: {}}\ndatabases: {d: {url: 'postgresql://h/d'}}\nservices:\n"
+            + services
+        )
+        started = time.process_time()
+        assert len(loaded(tmp_path, text).scope("e").services) == count
+        return time.process_time() - started
+
+    # Ten times the services for some ten times the time; a square would be a hundred.
+    assert cpu_s(4_000) < 30 * cpu_s(400)
 
 
 def test_further_checks_have_their_own_kind_and_options(tmp_path: Path) -> None:
