@@ -16,6 +16,8 @@ from alerts.requests import RequestSample
 _FINE_S: Final = 1920.0
 _COARSE_STEP_S: Final = 60.0
 _PRUNE_AT: Final = 512
+# Scrapes of several sources arrive out of order by less than this.
+_STEP_BACK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class Ledger:
         """Take in one source's counters."""
         previous = self._previous.get(sample.source)
         self._previous[sample.source] = sample
+        if sample.at_s < self.last_at_s - _STEP_BACK_S:
+            self._step_back(self.last_at_s - sample.at_s)
         at_s = max(sample.at_s, self.last_at_s)
         increments = self._increments(sample, previous)
         self.last_at_s = at_s
@@ -86,6 +90,15 @@ class Ledger:
         if edge is None:
             return self._failing_run
         return self._slow_runs[self._edges.index(edge)] if edge in self._edges else 0
+
+    def _step_back(self, by_s: float) -> None:
+        """The wall clock was set back: what was counted keeps its distance from now."""
+        for track in (self._fine, self._coarse):
+            if track is not None:
+                track.shift(by_s)
+        self.last_at_s -= by_s
+        self.traffic_at_s -= by_s
+        self._first_at_s -= by_s
 
     def _increments(self, sample: RequestSample, previous: RequestSample | None) -> list[int]:
         slow = [self._slow(sample, index) for index in range(len(self._edges))]
@@ -138,6 +151,9 @@ class _Track:
             column.append(value)
         if len(self._times) >= _PRUNE_AT and self._times[_PRUNE_AT // 2] < at_s - self._keep_s:
             self._prune(at_s)
+
+    def shift(self, by_s: float) -> None:
+        self._times = array("d", (at_s - by_s for at_s in self._times))
 
     def delta(self, now_s: float, window_s: float) -> tuple[list[int], float]:
         end = bisect_right(self._times, now_s) - 1

@@ -135,7 +135,12 @@ def _rebase(standing: Standing, pace: Pace, now_s: float) -> Standing:
     if 0 <= passed_s <= 3 * pace.interval_s:
         return standing
     return msgspec.structs.replace(
-        standing, paused_s=standing.paused_s + passed_s, verify=_VERIFY_TICKS, unknown_since_s=0.0
+        standing,
+        paused_s=standing.paused_s + passed_s,
+        verify=_VERIFY_TICKS,
+        unknown_since_s=0.0,
+        # After a step back of the clock, fresh looks would seem older than the last one.
+        seen_at_s=min(standing.seen_at_s, now_s - 1e-3) if passed_s < 0 else standing.seen_at_s,
     )
 
 

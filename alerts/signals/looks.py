@@ -18,6 +18,7 @@ from checks.finding import State
 from checks.reason import Reason
 from checks.units import Duration
 
+_AHEAD_S = 5.0
 _BELOW_MINIMUM = frozenset({Reason.FLY_BELOW_MINIMUM, Reason.FLY_NO_MACHINES})
 
 
@@ -101,7 +102,8 @@ def connection_failures(rule: ConnectionFailuresRule, watch: Watch, now_s: float
     if watch.latest is None or not watch.fresh(now_s):
         return _stale(watch, now_s)
     since_s = now_s - rule.over
-    failed = sum(at_s > since_s for at_s in watch.failures)
+    # After a step back of the wall clock, what lies ahead was before it.
+    failed = sum(since_s < at_s <= now_s + _AHEAD_S for at_s in watch.failures)
     needed = max(1, rule.at_least // 2) if firing else rule.at_least
     text = f"{failed} failed connects in {rule.over}: {watch.verdict.message}"
     return Reading(

@@ -87,6 +87,11 @@ def test_sources_are_summed_and_a_lost_one_keeps_what_it_counted() -> None:
     assert made.counts(15, 300).total == 30
 
 
+def test_a_clock_that_is_set_back_does_not_hide_the_traffic() -> None:
+    made = ledger(*(sample(5000 + 15 * n, 100 * n, 50 * n) for n in range(10)), sample(140, 1000, 500))
+    assert made.counts(140, 60).total == 500
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 50), st.booleans()), min_size=1, max_size=60),
     st.integers(1, 400),
