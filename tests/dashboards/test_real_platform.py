@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.platform import running
+from tests.acceptance.platform import platform_file, running
 from tests.dashboards.prometheus import PROMETHEUS, prometheus, without_data
 from tests.waiting import until_sync
 
@@ -39,7 +39,8 @@ MAYBE = frozenset(
 
 @pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (apt-get install prometheus)")
 def test_each_panel_shows_what_runs(tmp_path: Path) -> None:
-    with running(tmp_path) as platform:
+    config = platform_file(tmp_path, ("check_interval: 10s", "check_interval: 2s"))
+    with running(tmp_path, "--config", str(config)) as platform:
         until_sync(platform.all_up, within_s=30, what="everything up")
         jobs: list[Mapping[str, object]] = [{"targets": [f"127.0.0.1:{platform.port}"]}]
         jobs += [
@@ -51,5 +52,5 @@ def test_each_panel_shows_what_runs(tmp_path: Path) -> None:
         ]
         (tmp_path / "prometheus").mkdir()
         with prometheus(tmp_path / "prometheus", jobs, every="1s") as address:
-            empty = without_data(address, window="30s", within_s=90, known=NOT_HERE | MAYBE)
+            empty = without_data(address, window="10s", within_s=90, known=NOT_HERE | MAYBE)
     assert sorted(empty - MAYBE) == sorted(NOT_HERE)
