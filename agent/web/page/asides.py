@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from agent.board import Event
 from agent.web.overview import Component, Environment, Overview, lasting
 from agent.web.page.html import anchor, clock, esc, span_text
 from agent.web.page.marks import WORDS, glyph
@@ -12,6 +13,7 @@ from checks.finding import State
 
 _MOST_ROWS: Final = 40
 _MOST_CHANGES: Final = 8
+_MOST_EVENTS: Final = 6
 
 
 def matrix(overview: Overview) -> str:
@@ -87,6 +89,26 @@ def changes(changed: tuple[Change, ...], overview: Overview) -> str:
     return (
         '<section class="card" id="changes"><header><h2>What changed</h2>'
         f'<span class="small muted">times in UTC</span></header><div class="body">{body}</div></section>'
+    )
+
+
+def lately(events: tuple[Event, ...], now_s: float) -> str:
+    """The newest events, newest first; nothing before the first."""
+    lines = []
+    for event in events[: -_MOST_EVENTS - 1 : -1]:
+        state = next((state for state in State if state.value == event.state), None)
+        mark = f"{glyph(state)} " if state is not None else ""
+        words = WORDS[state].lower() if state is not None else esc(event.state, 40)
+        lines.append(
+            f'<li>{clock(event.at_s, now_s)}<div><p class="ut">{mark}{esc(event.subject, 60)}: {words}</p>'
+            f'<p class="ut">{esc(event.text, 160)}</p></div></li>'
+        )
+    if not lines:
+        return ""
+    return (
+        '<section class="card" id="lately"><header><h2>Lately</h2>'
+        '<span class="small muted">times in UTC</span></header>'
+        f'<div class="body"><ol class="chg">{"".join(lines)}</ol></div></section>'
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from agent.web.overview import WELL, Component, Environment, Overview, traffic
 from agent.web.page.alert_cards import alerts_section
-from agent.web.page.asides import agent_itself, changes, dependencies, matrix
+from agent.web.page.asides import agent_itself, changes, dependencies, lately, matrix
 from agent.web.page.html import clock, esc
 from agent.web.page.marks import WORDS, glyph, icon, symbols, wall
 from agent.web.page.rows import LEGEND, component_row
@@ -48,6 +48,7 @@ async def body(source: Source, overview: Overview, said: Sentence, view: View) -
     aside = (
         matrix(overview)
         + (dependencies(first) if first is not None else "")
+        + lately(source.board.events(), overview.now_s)
         + changes(source.changes(), overview)
         + agent_itself(agent, overview)
     )

@@ -181,6 +181,14 @@ async def test_the_document_is_sound(platform: Platform) -> None:
         assert not link["href"].startswith("#") or target_id in page.ids
 
 
+async def test_the_newest_events_are_told_newest_first() -> None:
+    page = await read(database_down())
+    lately = page.text.split("Lately")[1].split("What changed")[0]
+    assert lately.index("chat: down") < lately.index("postgres: down") < lately.index("postgres: up")
+    assert "db.example:5432 refuses connections" in lately
+    assert "Lately" not in (await read(Platform())).text
+
+
 async def test_nothing_is_loaded_from_elsewhere_and_the_policy_fits_the_document() -> None:
     async with client_of(small()) as client, client.get("/") as response:
         text, policy = await response.text(), response.headers["Content-Security-Policy"]
