@@ -25,10 +25,6 @@ class SlimResource(Protocol):
     attributes: Iterable[bytes]
 
 
-class SlimScope(Protocol):
-    name: str
-
-
 class SlimSpan(Protocol):
     trace_id: bytes
     span_id: bytes
