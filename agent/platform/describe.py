@@ -128,6 +128,8 @@ def leaf(value: object, kind: inspect.Type, hook: Callable[[type[Any], object], 
         case inspect.LiteralType():
             if value in kind.values and not isinstance(value, bool):
                 return value
+            if not isinstance(value, str) and shown(value) in kind.values:
+                raise ValueError(f'expected a text: write "{shown(value)}" in quotes')
         case inspect.EnumType():
             if value in {member.value for member in kind.cls}:
                 return kind.cls(value)
