@@ -113,6 +113,8 @@ def near(text: str, kind: inspect.Type) -> str:
 
 
 def _word(text: str, valid: list[str]) -> str:
+    if text in valid:
+        return ""
     synonym = _SYNONYMS.get(text.lower(), "")
     return synonym if synonym in valid else nearest(text, valid)
 
