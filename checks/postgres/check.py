@@ -14,8 +14,9 @@ from checks.limits import chosen
 from checks.postgres import faults, judge_vitals, vitals
 from checks.postgres.knock import Knock, Knocker, Stage
 from checks.postgres.options import PostgresOptions
+from checks.postgres.reading import Reading
 from checks.postgres.session import QueryRefusedError, Session
-from checks.postgres.signals import Reading, Signals
+from checks.postgres.signals import Signals
 from checks.postgres.thresholds import effective
 from checks.problem import Problem, finding_of, over
 from checks.reason import Reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -11,9 +10,10 @@ import msgspec
 from checks.clock import Clock
 from checks.finding import Evidence, Measure, State
 from checks.limits import chosen, profile_of
-from checks.postgres import depth, judge_depth, replicas, statements
+from checks.postgres import canary, depth, judge_depth, replicas, statements
 from checks.postgres.depth import Depth, Identity, Sequences
 from checks.postgres.options import PostgresOptions
+from checks.postgres.reading import Reading
 from checks.postgres.session import QueryRefusedError, Session
 from checks.postgres.statements import Statement, Statements
 from checks.postgres.thresholds import Thresholds
@@ -27,21 +27,6 @@ _SLOW_EVERY_S: Final = 60.0
 _CANARY_EVERY_S: Final = 30.0
 _REPLICAS_EVERY_S: Final = 30.0
 _READY_LIMIT: Final = 100
-_CANARY_FAULTS: Final = {
-    "54000": (Reason.PG_WRAPAROUND, "transaction ids are used up: VACUUM every database"),
-    "53100": (Reason.PG_DISK_FULL, "no space left: extend the volume"),
-    "25006": (Reason.PG_READ_ONLY, "the server is read-only"),
-}
-
-
-@dataclass(slots=True)
-class Reading:
-    """What one look added."""
-
-    problems: list[Problem] = field(default_factory=list)
-    measures: list[Measure] = field(default_factory=list)
-    evidence: list[Evidence] = field(default_factory=list)
-    depth: Depth | None = None
 
 
 class Signals:
@@ -181,54 +166,9 @@ class Signals:
         return _CANARY_EVERY_S if production else None
 
     async def _canary(self, vitals: Vitals) -> Reading:
-        """A commit without a table: it waits for synchronous standbys as every commit does."""
-        reading = Reading()
-        shown = self._session.place.shown
-        limit = chosen(self._limits.canary)
-        assert limit is not None, "asked only with a limit"
-        within_s = limit.critical or limit.warn or self._within_s
-        started = self._clock.monotonic_s()
-        try:
-            await self._session.text(depth.CANARY, within_s=within_s, cancel=True)
-        except QueryRefusedError as refused:
-            reason, words = _CANARY_FAULTS.get(
-                refused.error.sqlstate, (Reason.PG_CANARY, f"SQLSTATE {refused.error.sqlstate}")
-            )
-            words = f"a canary commit on {shown} failed: {words}"
-            reading.problems.append(Problem(state=State.DOWN, reason=reason, message=words, urgent=True))
-            return reading
-        except TimeoutError:
-            stalled = vitals.sync_waiters > 0 or await self._names_sync_standbys()
-            reason = Reason.PG_SYNCREP_STALLED if stalled else Reason.PG_CANARY
-            why = (
-                "it waits for a synchronous standby that is not there: bring it back or clear "
-                "synchronous_standby_names"
-                if stalled
-                else "check its disk and its load"
-            )
-            words = f"a canary commit on {shown} did not finish within {Duration(within_s)}: {why}"
-            reading.problems.append(Problem(state=State.DOWN, reason=reason, message=words, urgent=True))
-            return reading
-        took_s = self._clock.monotonic_s() - started
-        reading.measures.append(Measure(name="gaia_postgres_canary_seconds", value=took_s))
-        reading.problems += over(
-            limit,
-            took_s,
-            Reason.PG_CANARY,
-            lambda at: (
-                f"a canary commit on {shown} took {took_s:.2f} s (limit {Duration(at)}): is its disk slow?"
-            ),
+        return await canary.commit(
+            self._session, self._limits, self._clock, vitals, answer_within_s=self._within_s
         )
-        return reading
-
-    async def _names_sync_standbys(self) -> bool:
-        try:
-            text = await self._session.text(
-                "SELECT current_setting('synchronous_standby_names')", within_s=self._within_s
-            )
-        except (QueryRefusedError, OSError):
-            return False
-        return bool(text)
 
     async def _slow(self, _vitals: Vitals) -> Reading:
         reading = Reading()

@@ -1,0 +1,19 @@
+"""What one look beyond the vitals added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from checks.finding import Evidence, Measure
+from checks.postgres.depth import Depth
+from checks.problem import Problem
+
+
+@dataclass(slots=True)
+class Reading:
+    """Problems, numbers and evidence of one round."""
+
+    problems: list[Problem] = field(default_factory=list)
+    measures: list[Measure] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    depth: Depth | None = None
