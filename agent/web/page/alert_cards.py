@@ -110,12 +110,16 @@ def _pending(pending: tuple[ActiveAlert, ...], now_s: float) -> str:
     if not pending:
         return ""
     lines = "".join(
-        f'<li><b class="ut">{esc(alert.title, 120)}</b> <span class="muted ut">{esc(alert.value, 60)}, '
-        f"limit {esc(alert.threshold, 60)}, for {lasting(now_s - alert.since_s)}; "
-        "nobody is called yet</span></li>"
+        f'<li><b class="ut">{esc(alert.title, 120)}</b> <span class="muted ut">{_measured(alert)}'
+        f"for {lasting(now_s - alert.since_s)}; nobody is called yet</span></li>"
         for alert in pending[:20]
     )
     return (
         '<div class="card"><header><h2>Pending</h2></header><div class="body">'
         f'<ul class="plain">{lines}</ul></div></div>'
     )
+
+
+def _measured(alert: ActiveAlert) -> str:
+    limit = f", limit {esc(alert.threshold, 60)}" if alert.threshold else ""
+    return f"{esc(alert.value, 60)}{limit}, " if alert.value else ""
