@@ -50,6 +50,9 @@ class InstancePool:
         """The least busy usable instance not in `tried`, in turn among equals; None when there is none."""
         usable = [instance for instance in self._usable(now) if instance not in tried]
         if not usable:
+            # An instance that is leaving or was put aside may still answer; nobody surely does not.
+            usable = [instance for instance in self.instances if instance not in tried]
+        if not usable:
             return None
         self._turn += 1
         start = self._turn % len(usable)

@@ -69,6 +69,12 @@ def test_an_instance_with_an_open_breaker_is_passed_over() -> None:
     assert {pool.choose(1, set()) for _ in range(4)} == {pool.instances[1]}
 
 
+def test_an_unready_instance_is_the_last_resort_of_a_retry() -> None:
+    pool = pool_of(2)
+    pool.instances[0].ready = False
+    assert pool.choose(0, {pool.instances[1]}) is pool.instances[0]
+
+
 def test_what_was_tried_is_not_tried_again_and_what_stays_is_remembered() -> None:
     pool = pool_of(2)
     first = pool.choose(0, set())

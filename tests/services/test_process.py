@@ -99,7 +99,7 @@ async def test_a_rolling_restart_of_two_instances_loses_no_request(
             except aiohttp.ClientError as error:
                 outcome = type(error).__name__
             results[outcome] = results.get(outcome, 0) + 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     async def a_hundred_more() -> None:
         before = sum(results.values())
