@@ -91,6 +91,8 @@ def _dependents(explained: list[Component], roots: tuple[Component, ...]) -> str
 def _reason(component: Component, now_s: float) -> str:
     shown = component.worst.shown
     text = shown.message.rstrip(".")
+    if text.partition(" ")[0].isalpha() and component.service != text.partition(" ")[0]:
+        text = _first_up(text)  # A word of ours; names and addresses stay as they are written.
     span = lasting(now_s - shown.since_s) if shown.since_s else ""
     return f"{text}, for {span}." if span else f"{text}."
 
