@@ -14,6 +14,7 @@ from agent.web.source import Source
 
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _AT_ONCE: Final = 50
+_WITHIN_S: Final = 125.0  # The longest a scrape may ask for, and a margin.
 
 
 def probe_route(endpoint: Callable[[], ProbeEndpoint]) -> Route:
@@ -35,7 +36,8 @@ def probe_route(endpoint: Callable[[], ProbeEndpoint]) -> Route:
             return Answer(body=f"{error}\n".encode(), type=TEXT, status=HTTPStatus(error.status))
         return Answer(body=text.encode(), type=TEXT if query.get("debug") == "true" else _EXPOSITION)
 
-    return Route(path="/probe", handler=handle, query=("target", "module", "debug", "hostname"))
+    query = ("target", "module", "debug", "hostname")
+    return Route(path="/probe", handler=handle, query=query, within_s=_WITHIN_S)
 
 
 def _seconds(text: str | None) -> float | None:
