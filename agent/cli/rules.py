@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.cli import OK, UNKNOWN
+from agent.cli import OK, UNKNOWN, defaults
 from agent.platform.problem import PlatformError
 from agent.platform.scope import Scope
 from alerts.promql import rules_file, untranslatable
@@ -20,8 +20,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `gaia rules export`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     export = actions.add_parser("export", help="write Prometheus rules and promtool tests")
-    export.add_argument("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
-    export.add_argument("--env", default="production", help="whose rules (default production)")
+    export.add_argument("--config", type=Path, default=defaults.config(), help="the platform file")
+    export.add_argument(
+        "--env", default=defaults.environment() or "production", help="whose rules (default %(default)s)"
+    )
     export.add_argument("--out", type=Path, help="a directory for rules and tests (default: rules on stdout)")
 
 
@@ -31,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         platform = load(args.config, environ=os.environ)
-        scope = platform.scope(platform.name_of(args.env), calls=False)
+        # Rules need no secret.
+        scope = platform.scopes[platform.name_of(args.env)]
     except PlatformError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
