@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-DEFAULT_URL: Final = "http://127.0.0.1:9877"
+from agent.cli import defaults
+
 TOKEN_VARIABLE: Final = "GAIA_TOKEN"  # noqa: S105 - the variable's name, not a token
 _TIMEOUT_S: Final = 10.0
 _MAX_BYTES: Final = 64 * 1024 * 1024
@@ -24,14 +25,16 @@ class ApiError(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`--url` and `--json`, the same for every command that asks the agent."""
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"the agent's address (default {DEFAULT_URL})")
+    parser.add_argument(
+        "--url", default=defaults.url(), help="the agent's address (default %(default)s, or $GAIA_URL)"
+    )
     parser.add_argument("--json", action="store_true", help="the API's answer instead of lines for people")
 
 
 class Api:
     """One agent. Writes send the token of $GAIA_TOKEN."""
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiError(f'"{url}" is no address of an agent: write http://host:port')

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from agent.cli import OK, UNKNOWN
+from agent.cli import OK, UNKNOWN, defaults
 from agent.judgement import plan_of
 from agent.platform.problem import PlatformError
 from agent.watches import watches
@@ -54,10 +54,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", action="append", metavar="NAME", help="a rule's name (default: all)")
     parser.add_argument("--rules", type=Path, help="a file with an alternative `alerts` section to try")
     parser.add_argument("--last", default="7d", help="how far back (default 7d)")
-    parser.add_argument("--env", default="production", help="the environment (default production)")
-    parser.add_argument("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
-    parser.add_argument("--overlay", type=Path, help="a second file, laid key by key over the first")
-    parser.add_argument("--data", type=Path, default=Path(".gaia"), help="the agent's data directory")
+    parser.add_argument(
+        "--env", default=defaults.environment() or "production", help="the environment (default %(default)s)"
+    )
+    parser.add_argument("--config", type=Path, default=defaults.config(), help="the platform file")
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        default=defaults.overlay(),
+        help="a second file, laid key by key over the first",
+    )
+    parser.add_argument("--data", type=Path, default=defaults.data(), help="the agent's data directory")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
 
 

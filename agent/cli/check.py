@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from agent.cli import DOWN, OK, PROBLEM, UNKNOWN
+from agent.cli import DOWN, OK, PROBLEM, UNKNOWN, defaults
 from agent.platform.problem import PlatformError
 from agent.prober import Watch
 from agent.settings import Settings, StartError
@@ -42,15 +42,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TARGET",
         help="service, or env/service/check; * and ? match (default: all)",
     )
-    parser.add_argument("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
-    parser.add_argument("--overlay", type=Path, help="a second file, laid key by key over the first")
+    parser.add_argument("--config", type=Path, default=defaults.config(), help="the platform file")
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        default=defaults.overlay(),
+        help="a second file, laid key by key over the first",
+    )
     parser.add_argument("--env", action="append", metavar="ENV", help="the environment; may be repeated")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
 
 
 def run(args: argparse.Namespace) -> int:
     """The exit code is the worst state seen: 0 up or asleep, 1 degraded, 2 down, 3 unknown or usage."""
-    settings = Settings(config=args.config, overlay=args.overlay, environments=tuple(args.env or ()))
+    settings = Settings(
+        config=args.config,
+        overlay=args.overlay,
+        environments=tuple(args.env or filter(None, [defaults.environment()])),
+    )
     try:
         _, scopes = settings.scopes(calls=False)
     except PlatformError as error:

@@ -8,7 +8,7 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from agent.cli import OK, UNKNOWN
+from agent.cli import OK, UNKNOWN, defaults
 from agent.platform.problem import PlatformError
 
 
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     line = "print every value in effect, secrets covered"
     add = actions.add_parser("show", help=line, description=line).add_argument
     add("key", nargs="?", default="", help="only this table or key, such as services.gateway; * matches")
-    add("--config", type=Path, default=Path("gaia.yaml"), metavar="FILE", help="the platform file")
+    add("--config", type=Path, default=defaults.config(), metavar="FILE", help="the platform file")
     add("--overlay", type=Path, metavar="FILE", help="a second file, laid key by key over the first")
     add("--env", metavar="ENV", help="whose values (may be left out when there is one)")
     add("--origin", action="store_true", help="also say where each value comes from")

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from agent.cli import OK, PROBLEM, UNKNOWN
+from agent.cli import OK, PROBLEM, UNKNOWN, defaults
 from agent.telemetry.dead_letters import DeadLetters, Letter
 from agent.telemetry.redaction import redact
 
@@ -20,7 +20,7 @@ DIRECTORY: Final = "telemetry"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `gaia dlq`."""
-    parser.add_argument("--data", type=Path, default=Path(".gaia"), help="the agent's data directory")
+    parser.add_argument("--data", type=Path, default=defaults.data(), help="the agent's data directory")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ls|show|replay|drop")
     listing = actions.add_parser("ls", help="what is put aside, oldest first; exit 1 when there is any")
     listing.add_argument("--json", action="store_true", help="one JSON array")

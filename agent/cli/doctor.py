@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent.cli import OK, PROBLEM, UNKNOWN
+from agent.cli import OK, PROBLEM, UNKNOWN, defaults
 
 if TYPE_CHECKING:
     from agent.platform.scope import Scope
@@ -59,8 +59,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("topic", nargs="?", choices=["postgres"], help="postgres: print the SQL of the role to log in as")
     add("--role", default="gaia_monitor", help="with postgres: the role's name")
     add("--server", type=int, default=18, metavar="MAJOR", help="with postgres: the server's major version")
-    add("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
-    add("--overlay", type=Path, help="a second file, laid key by key over the first")
+    add("--config", type=Path, default=defaults.config(), help="the platform file")
+    add(
+        "--overlay",
+        type=Path,
+        default=defaults.overlay(),
+        help="a second file, laid key by key over the first",
+    )
     add("--env", action="append", metavar="ENV", help="the environment; may be repeated")
     add("--bundle", type=Path, metavar="FILE", help="also write a redacted .tar.gz to send to someone")
     add("--json", action="store_true", help="one JSON document instead of lines")
@@ -79,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
         return OK
     from agent.settings import Settings
 
-    settings = Settings(config=args.config, overlay=args.overlay, environments=tuple(args.env or ()))
+    settings = Settings(
+        config=args.config,
+        overlay=args.overlay,
+        environments=tuple(args.env or filter(None, [defaults.environment()])),
+    )
     items = [*_installation(), *_platform(settings)]
     _show(items, as_json=args.json)
     if args.bundle is not None:

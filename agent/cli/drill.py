@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent.cli import OK, PROBLEM, UNKNOWN
+from agent.cli import OK, PROBLEM, UNKNOWN, defaults
 from agent.cli.api import Api, ApiError
 from agent.local.child import LocalError, descendants, signal_all
 from agent.local.events import Happening, happenings
@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--freeze", action="store_true", help="stop the process (SIGSTOP) instead of killing it"
     )
     parser.add_argument(
-        "--data", type=Path, default=Path(".gaia"), help="the folder of the running `gaia up`"
+        "--data", type=Path, default=defaults.data(), help="the folder of the running `gaia up`"
     )
     parser.add_argument("--json", action="store_true", help="the measurements as JSON")
 

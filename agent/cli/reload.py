@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from agent.cli import OK, UNKNOWN
-from agent.cli.api import DEFAULT_URL, Api, ApiError
+from agent.cli import OK, UNKNOWN, defaults
+from agent.cli.api import Api, ApiError
 from agent.web.source import AgentStatus
 
 _WITHIN_S: Final = 10.0
@@ -26,8 +26,8 @@ class _Status(msgspec.Struct):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `gaia reload`."""
-    parser.add_argument("--data", type=Path, default=Path(".gaia"), help="the agent's data directory")
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"the agent's address (default {DEFAULT_URL})")
+    parser.add_argument("--data", type=Path, default=defaults.data(), help="the agent's data directory")
+    parser.add_argument("--url", default=defaults.url(), help="the agent's address (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from agent.cli import defaults
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `gaia run`."""
-    parser.add_argument("--config", type=Path, default=Path("gaia.yaml"), help="the platform file")
+    parser.add_argument("--config", type=Path, default=defaults.config(), help="the platform file")
     parser.add_argument("--overlay", type=Path, help="a second file, laid key by key over the first")
     parser.add_argument(
         "--env", action="append", metavar="ENV", help="the environment to watch; may be repeated"
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     return serve(
         config=args.config,
         overlay=args.overlay,
-        environments=tuple(args.env or ()),
+        environments=tuple(args.env or filter(None, [defaults.environment()])),
         data=args.data,
         listen=args.listen,
     )

@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from agent.cli import defaults
 from agent.local.child import LocalError
 from agent.local.events import happenings
 from agent.local.folder import LocalFolder
 from agent.local.narration import Narration, standard_output
-from agent.local.overlay import agent_environment, validate, write_overlay
+from agent.local.overlay import agent_environment, validate, write_overlay, write_shell_environment
 from agent.local.parts import SERVICES, LocalParts, LocalPlan
 from agent.local.ports import LOOPBACK, is_free
 from agent.local.running import Running, forget_running, running_parts, write_running
@@ -30,7 +31,7 @@ _KILLED: Final = 130
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--env", default="production", choices=("development", "staging", "production"), help="whose policy")
-    add("--config", type=Path, default=Path("gaia.yaml"), metavar="FILE", help="the platform file")
+    add("--config", type=Path, default=defaults.config(), metavar="FILE", help="the platform file")
     add(
         "--data",
         type=Path,
@@ -154,6 +155,7 @@ class _Run:
             self._folder.path / "overlay.yaml", parts, self._plan, colour=narration.colour
         )
         validate(overlay, parts, self._plan)
+        write_shell_environment(self._folder.path / "env", overlay, parts, self._plan)
         narration.progress("starting PostgreSQL and NATS")
         await start(parts.postgres(), parts.nats())
         parts.prepare_database()
@@ -183,6 +185,7 @@ class _Run:
             (
                 f"status page  http://{LOOPBACK}:{plan.agent_port}/    ({plan.environment} policies)",
                 table(self._supervisor.parts),
+                f"commands     `. {data}/env` makes the gaia commands of a shell mean this platform",
                 f"logs in {data}/logs, data in {data}; times are UTC; Ctrl-C stops everything",
             )
         )

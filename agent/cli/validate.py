@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.cli import OK, UNKNOWN
+from agent.cli import OK, UNKNOWN, defaults
 from agent.platform.problem import PlatformError, Problem, Severity
 from agent.platform.scope import Platform
 
@@ -18,7 +18,7 @@ from agent.platform.scope import Platform
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `gaia validate`."""
     add = parser.add_argument
-    add("--config", type=Path, default=Path("gaia.yaml"), metavar="FILE", help="the platform file")
+    add("--config", type=Path, default=defaults.config(), metavar="FILE", help="the platform file")
     add("--overlay", type=Path, metavar="FILE", help="a second file, laid key by key over the first")
     add(
         "--env",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
             "data_dir": str(path.parent),
             "otlp_listen": parts.otlp_url.removeprefix("http://"),
             "page_url": page,
+            "token": "${GAIA_TOKEN}",
         },
         "services": {
             name: _here(environment, _service(parts.urls(name)))
@@ -73,7 +75,28 @@ def validate(overlay: Path, parts: LocalParts, plan: LocalPlan) -> None:
 
 def agent_environment(parts: LocalParts) -> dict[str, str]:
     """The variables gaia.yaml takes its addresses from, as they are here."""
-    return {"DATABASE_URL": parts.agent_database_url, "NATS_URL": parts.agent_nats_url}
+    return {
+        "DATABASE_URL": parts.agent_database_url,
+        "NATS_URL": parts.agent_nats_url,
+        "GAIA_TOKEN": parts.agent_token,
+    }
+
+
+def write_shell_environment(path: Path, overlay: Path, parts: LocalParts, plan: LocalPlan) -> None:
+    """A file to read into a shell, so that its `gaia` commands mean this platform. Raises LocalError."""
+    variables = agent_environment(parts) | {
+        "GAIA_CONFIG": str(plan.config),
+        "GAIA_OVERLAY": str(overlay.absolute()),
+        "GAIA_ENV": plan.environment,
+        "GAIA_DATA": str(overlay.absolute().parent),
+        "GAIA_URL": f"http://{LOOPBACK}:{plan.agent_port}",
+    }
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    try:
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LocalError(f"cannot write {path}: {error.strerror}") from error
 
 
 # One server has neither standbys nor backups; what is said of Fly.io's machines is not said of it.

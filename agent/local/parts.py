@@ -86,6 +86,11 @@ class LocalParts:
         return self._nats.url_of(_AGENT_USER)
 
     @property
+    def agent_token(self) -> str:
+        """What may write to the agent's API: silences, acknowledgements, test messages."""
+        return self._folder.secret("agent_token")
+
+    @property
     def monitor_url(self) -> str:
         return self._nats.monitor_url
 
