@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from checks.blackbox_modules import Module, Modules, options_for, parse_modules, place_of
 from checks.catalog import ProbeKit, kind
@@ -43,8 +44,7 @@ class ProbeRefusedError(ValueError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeEndpoint:
+class ProbeEndpoint(Struct, frozen=True, kw_only=True):
     """Probes on demand; `allowed` are globs over `host:port`."""
 
     kit: ProbeKit

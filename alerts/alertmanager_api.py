@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from alerts.desk import Desk
 from alerts.external import ExternalAlert
@@ -29,8 +29,7 @@ _VERSION_PARTS: Final = ("branch", "buildDate", "buildUser", "goVersion", "revis
 _UNKNOWN_START_S: Final = -62135596800.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(Struct, frozen=True, kw_only=True):
     """An answer; `body` is JSON."""
 
     status: int = 200

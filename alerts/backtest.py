@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from heapq import merge
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from alerts.journal import Journal
 from alerts.judge import Judge
@@ -21,8 +23,7 @@ _TICK_S: Final = 5.0
 _SLEPT_S: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WouldHave:
+class WouldHave(Struct, frozen=True, kw_only=True):
     """One episode a rule would have had. `resolved_s` None: still on at the end."""
 
     alertname: str
@@ -33,8 +34,7 @@ class WouldHave:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class Replay(Struct, frozen=True, kw_only=True):
     """What came of it. `from_s` and `to_s` bound what was seen."""
 
     episodes: tuple[WouldHave, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from alerts.machine import Standing
 from alerts.notice import Notice
@@ -10,8 +10,7 @@ from alerts.silence import Silence
 from alerts.told import Told
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedAlert:
+class SavedAlert(Struct, frozen=True, kw_only=True):
     """One alert as it was when its state last changed."""
 
     fingerprint: str
@@ -21,8 +20,7 @@ class SavedAlert:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class Happening(Struct, frozen=True, kw_only=True):
     """One thing that happened to an alert, for `gaia explain`."""
 
     at_s: float
@@ -32,8 +30,7 @@ class Happening:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRow:
+class OutboxRow(Struct, frozen=True, kw_only=True):
     """A notice on its way to one channel."""
 
     id: int
@@ -49,8 +46,7 @@ class OutboxRow:
     ended_at_s: float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, kw_only=True):
     """What one evaluation changes; written as one transaction. `outbox` is (channel, seq, notice)."""
 
     alerts: list[SavedAlert] = field(default_factory=list)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from alerts.receiver import (
     Alertmanager,
@@ -21,8 +22,7 @@ from checks.secret import Secret
 Options = Alertmanager | Console | Opsgenie | Pagerduty | Slack | Smtp | Webhook | Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Channel:
+class Channel(Struct, frozen=True, kw_only=True):
     """`name` is `receiver/kind`, numbered when there are several: a metric label and outbox key."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from alerts.instance import Instance, memory_s
 from alerts.machine import Phase
@@ -18,8 +19,7 @@ RANK: Final = {Severity.LOG: 0, Severity.CHAT: 1, Severity.PAGE: 2}
 _ABOUT_US: Final = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scene(Struct, frozen=True, kw_only=True):
     """Everything a decision looks at. `ended` is when the last told episode of a component ended."""
 
     graph: Graph
@@ -32,21 +32,18 @@ class Scene:
     now_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Nothing explains it: tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """Wait: its cause may become known. `suspects` are components that should be looked at now."""
 
     why: str
     suspects: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Inhibit:
+class Inhibit(Struct, frozen=True):
     """Another episode tells of it."""
 
     episode: str

@@ -10,10 +10,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from alerts.batch import Batch, OutboxRow
 from alerts.channel import Channel
@@ -36,8 +37,7 @@ _PING_STOPS_AFTER_S: Final = 300.0
 _PING_DEADLINE_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(Struct, frozen=True, kw_only=True):
     """A test message: the channels it was queued for, and the episode its rows are kept under."""
 
     channels: tuple[str, ...]

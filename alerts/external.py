@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from alerts.instance import Instance, Source, fingerprint
 from alerts.machine import Pace
@@ -23,8 +24,7 @@ _SEVERITIES: Final = {
 _NOT_IDENTITY: Final = frozenset({"severity"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExternalAlert:
+class ExternalAlert(Struct, frozen=True, kw_only=True):
     """One alert as posted to /api/v2/alerts. `ends_at_s` 0: confirmed for five minutes."""
 
     labels: Mapping[str, str]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from alerts.batch import Batch, Happening
 from alerts.channel import Channel, called, channels
@@ -33,8 +33,7 @@ _ACK_LASTS_S: Final = 4 * 3600.0
 _CHANGES_KEPT: Final = 64
 
 
-@dataclass(slots=True)
-class Herald:
+class Herald(Struct):
     """Open episodes and who was called. Changed only by the judge, never by a channel."""
 
     plan: JudgePlan

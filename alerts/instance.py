@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 from alerts.machine import Pace, Standing
 from alerts.plan import JudgePlan
@@ -46,8 +47,7 @@ class Source(StrEnum):
     EXTERNAL = "external"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Instance:
+class Instance(Struct, kw_only=True, eq=False):
     """Changed only by the judge. `labels` are identity: never a machine, a value or a time.
 
     `held` says why a firing alert is not told yet; `inhibited_by` and `silenced_by` name the episode and

@@ -10,10 +10,11 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from alerts.batch import OutboxRow
 from alerts.channel import Channel
@@ -39,8 +40,7 @@ _IDLE_S: Final = 3600.0
 _WARM_AFTER_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneStatus:
+class LaneStatus(Struct, frozen=True, kw_only=True):
     """How a channel does. `oldest_s` is the age of its oldest unsent notice, 0 when there is none."""
 
     channel: str

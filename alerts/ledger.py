@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from alerts.requests import RequestSample
 
@@ -20,8 +21,7 @@ _PRUNE_AT: Final = 512
 _STEP_BACK_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """Requests of one window. `slow` is None when no sample has that bucket edge."""
 
     total: int

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from alerts.receiver import EscalationStep, MaintenanceWindow, Receiver
 from alerts.rule import Rule
 from checks.target import Target, TargetKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgePlan:
+class JudgePlan(Struct, frozen=True, kw_only=True):
     """One environment's judgement, resolved and validated.
 
     `rules` are those in force (see `alerts.rule.in_force`). `dependencies` maps a component to those it

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Outcome(StrEnum):
@@ -26,8 +27,7 @@ class Unknown(StrEnum):
     ISOLATED = "isolated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """One evaluation: the outcome, and what a person needs to believe it.
 
     `at_s` is when the newest evidence was seen (wall seconds): a reading is fresh when it is newer than the

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestSample:
+class RequestSample(Struct, frozen=True, kw_only=True):
     """Cumulative counters of one source (one scraped instance, or a push stream) at wall second `at_s`.
 
     `incarnation` changes when the source restarted: its counters then start from 0 again.
@@ -26,8 +25,7 @@ class RequestSample:
     born_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorLog:
+class ErrorLog(Struct, frozen=True, kw_only=True):
     """ERROR log events of one service with one fingerprint, counted since the last such value.
 
     `fingerprint` is service, logger, exception type and top frame, or the masked message. `sample` is one

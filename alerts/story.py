@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from alerts.instance import Instance
 from alerts.machine import Ended
@@ -22,8 +23,7 @@ _CHANGED_WITHIN_S: Final = 900.0
 _LISTED: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """Something that was done to the platform: a deploy, a restart, a reload."""
 
     at_s: float
@@ -31,8 +31,7 @@ class Change:
     component: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What is known around an alert: `active` alerts and `watches` by component, and recent changes."""
 
     plan: JudgePlan

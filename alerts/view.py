@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from alerts.instance import Instance
 from alerts.machine import Phase, Step
@@ -12,8 +12,7 @@ from alerts.told import Told
 from checks.target import TargetKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertView:
+class AlertView(Struct, frozen=True, kw_only=True):
     """One alert now. `since_s` is when its state began (0: always so).
 
     `unknown` says why nothing is known at the moment, empty when something is. `held`, `inhibited_by` (an
@@ -44,8 +43,7 @@ class AlertView:
     key: TargetKey | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(Struct, frozen=True, kw_only=True):
     """An alert went from one state to another."""
 
     at_s: float

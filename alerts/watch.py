@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import State
 from checks.observation import Observation, Occasion
@@ -21,8 +22,7 @@ _CALM_AFTER_S: Final = 3600.0
 Labels = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """One past look. `cold` ones began within the grace after the target woke: their latency says nothing."""
 
     at_s: float

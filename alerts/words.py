@@ -6,9 +6,10 @@ when it happens, never when it is sent, so a value is the value at fire time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
 
 from alerts.notice import Notice, NoticeKind
 from alerts.rule import Severity
@@ -22,8 +23,7 @@ _GSM: Final = str.maketrans({"·": "-", "…": "...", "–": "-", "—": "-", "�
                              "“": '"', "”": '"', "’": "'", "`": "'", "\u00a0": " "})  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class Story(Struct, frozen=True, kw_only=True):
     """All facts of one notice, gathered by the herald."""
 
     kind: NoticeKind

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Struct
 
 from checks.catalog import kind
 from checks.health_document.json import Json
@@ -41,8 +41,7 @@ class ModuleError(ValueError):
     """A key that cannot be honoured; the text says which and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Module:
+class Module(Struct, frozen=True, kw_only=True):
     """One usable module: our kind of check and its options, without the target."""
 
     name: str
@@ -51,8 +50,7 @@ class Module:
     table: Table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Modules:
+class Modules(Struct, frozen=True, kw_only=True):
     """What a file holds: the usable modules, and one sentence for each of the others."""
 
     usable: Mapping[str, Module]

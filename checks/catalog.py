@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
+from msgspec import Struct
 
 from checks.check import Check, Sentinel
 from checks.clock import Clock
@@ -35,8 +35,7 @@ MODULES: Final[dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureInfo:
+class MeasureInfo(Struct, frozen=True, kw_only=True):
     """A series a check may emit through `Finding.measures`, beside `env, service, check, vantage`."""
 
     name: str
@@ -60,16 +59,14 @@ class Closable(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeKit:
+class ProbeKit(Struct, frozen=True, kw_only=True):
     """What the checks of one process share."""
 
     clock: Clock
     resolver: Resolver
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckKind:
+class CheckKind(Struct, frozen=True, kw_only=True):
     """A kind of check: its table in gaia.yaml, what it measures, and how it is built.
 
     `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class.

@@ -6,8 +6,9 @@ Pure. A contradiction is a gray failure or a health endpoint that lies; it never
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import Claim, Evidence, Finding, State
 from checks.reason import Reason
@@ -27,8 +28,7 @@ _NICKNAMES: Final = {
 _OPPOSITES: Final = frozenset({(State.UP, State.DOWN), (State.DOWN, State.UP)})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class Witness(Struct, frozen=True, kw_only=True):
     """What `service` says of itself (`state`) and of its dependencies; `since_s` is wall time."""
 
     service: str
@@ -38,8 +38,7 @@ class Witness:
     depends_on: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """What the agent itself sees of a component."""
 
     name: str
@@ -49,8 +48,7 @@ class Seen:
     since_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class Traffic(Struct, frozen=True, kw_only=True):
     """What a service's requests show over the last `window_s` seconds."""
 
     requests: int
@@ -59,8 +57,7 @@ class Traffic:
     since_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contradiction:
+class Contradiction(Struct, frozen=True, kw_only=True):
     """A finding about `service`, concerning `about`, standing since wall time `since_s`."""
 
     service: str

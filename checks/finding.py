@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from checks.reason import Reason
 
@@ -34,16 +35,14 @@ class Phase(StrEnum):
     TRANSFER = "transfer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhaseTime:
+class PhaseTime(Struct, frozen=True, kw_only=True):
     """A phase that happened and ended; an unfinished one is named in the message instead."""
 
     phase: Phase
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class Measure(Struct, frozen=True, kw_only=True):
     """One number seen, under the Prometheus name its check declares in the catalog.
 
     `labels` are the extra ones beside env, service, check and vantage; they are bounded.
@@ -55,8 +54,7 @@ class Measure:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """What a target says of one of its own dependencies in its health document."""
 
     about: str
@@ -64,16 +62,14 @@ class Claim:
     output: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Struct, frozen=True, kw_only=True):
     """One fact for the page and for `gaia explain`: capped, redacted, never a metric label."""
 
     name: str
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """What a probe found.
 
     `message` is one sentence with the number, the threshold and the next action where there are any.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from checks.check import Check
 from checks.clock import Clock
@@ -27,8 +28,7 @@ class Occasion(StrEnum):
     MANUAL = "manual"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(Struct, frozen=True, kw_only=True):
     """A Finding with when and how it came about.
 
     `at_s` is wall time (Unix seconds, UTC) of the look's start; `duration_s` is monotonic.

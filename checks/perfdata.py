@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # https://nagios-plugins.org/doc/guidelines.html#AEN200
 _ITEM: Final = re.compile(
@@ -37,8 +38,7 @@ _MOST_ITEMS: Final = 50
 _LONGEST_LABEL: Final = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Performance:
+class Performance(Struct, frozen=True, kw_only=True):
     """One number a plug-in reports; `unit` is a base unit: seconds, bytes, ratio, total or none."""
 
     label: str

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import SEVERITY, Evidence, Finding, Measure, PhaseTime, State
 from checks.limits import Limit
 from checks.reason import Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Struct, frozen=True, kw_only=True):
     """A state with its reason and sentence. `urgent` marks a critical limit: it is told before a warning."""
 
     state: State

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Kind(StrEnum):
@@ -17,8 +18,7 @@ class Kind(StrEnum):
     AGENT = "agent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class TargetKey:
+class TargetKey(Struct, frozen=True, kw_only=True, order=True):
     """Unique in one agent; the four labels `env, service, check, vantage` of every series.
 
     `service` is the service's, database's, broker's or host's name from gaia.yaml. Fly.io overwrites
@@ -34,8 +34,7 @@ class TargetKey:
         return f"{self.env}/{self.service}/{self.check}@{self.vantage}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """One configured thing to look at.
 
     `address` is what people are shown: never userinfo, query or secret.

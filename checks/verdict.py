@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from checks.finding import State
 from checks.observation import Observation, Occasion
@@ -15,8 +17,7 @@ _SILENCE: Final = frozenset({Reason.TIMEOUT, Reason.PG_FROZEN, Reason.PG_ACCEPT_
 _SPOKEN: Final = frozenset({State.ASLEEP, State.STARTING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmPolicy:
+class ConfirmPolicy(Struct, frozen=True, kw_only=True):
     """How many fresh looks decide, and how soon they follow (seconds).
 
     Hard evidence (refused, 57P03, -ERR) is decided by the second look, soft evidence (timeout, slow, 5xx)
@@ -32,8 +33,7 @@ class ConfirmPolicy:
     recovery_after_s: float = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """The confirmed state of one target, and how far the next one is confirmed.
 
     `since_s` is the wall second of the first look that showed this state. `observation` is the latest look

@@ -8,11 +8,11 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.cli import OK, UNKNOWN, defaults
 from agent.judgement import plan_of

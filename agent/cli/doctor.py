@@ -12,12 +12,14 @@ import socket
 import sys
 import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from agent.cli import OK, PROBLEM, UNKNOWN, defaults
 
@@ -44,8 +46,7 @@ class Grade(StrEnum):
     BAD = "bad"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Struct, frozen=True, kw_only=True):
     """One thing looked at; the message says what to do where there is something to do."""
 
     about: str

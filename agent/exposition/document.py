@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent.exposition.family import Family, Shape, label_text, number
 from agent.exposition.negotiation import Format
@@ -18,8 +19,7 @@ _EXEMPLAR_CHARACTERS: Final = 128
 _GZIP_WINDOW: Final = 31
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exemplar:
+class Exemplar(Struct, frozen=True, kw_only=True):
     """One measured event behind a bucket or counter; `at_s` is wall time."""
 
     labels: tuple[tuple[str, str], ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 # Stands for the owner's labels inside a template. No label value contains it: `escape_value` takes it out.
 OWNER: Final = "\0"
@@ -20,8 +21,7 @@ class Type(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """One metric: everything that stands in its header. A counter's name ends in `_total`."""
 
     name: str
@@ -46,8 +46,7 @@ class Family:
         return ("\n".join(lines) + "\n").encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """One sample's place in a block: the suffix of the name and the labels beside the owner's."""
 
     suffix: str = ""

@@ -5,8 +5,9 @@ What checks measure beside these is declared by each kind of check (`CheckKind.m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent.exposition.family import Family, Type
 
@@ -16,8 +17,7 @@ SERVICE: Final = ("env", "service")
 LATENCY_EDGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class Metric(Struct, frozen=True, kw_only=True):
     """One metric: its family and the labels its series have (`le` apart)."""
 
     name: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.local.child import Child
 from agent.local.ports import LOOPBACK
@@ -14,8 +15,7 @@ Spawn = Callable[[], Child]
 Ready = Callable[[], bool]
 
 
-@dataclass(slots=True, kw_only=True)
-class Part:
+class Part(Struct, kw_only=True):
     """What the supervisor keeps up. `spawn` returns at once; `is_ready` may block for a second."""
 
     name: str

@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
+
+from msgspec import Struct
 
 from agent.local.child import Child
 from agent.local.folder import LocalFolder
@@ -32,8 +33,7 @@ _SERVICE_USER: Final = "gaia"
 _AGENT_USER: Final = "gaia_agent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalPlan:
+class LocalPlan(Struct, frozen=True, kw_only=True):
     """What to run: `scale` is the number of instances per service, `faults` arms their fault switches."""
 
     environment: str

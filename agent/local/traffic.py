@@ -16,9 +16,10 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 PASSWORD_VARIABLE: Final = "TRAFFIC_PASSWORD"  # noqa: S105  # The name of a variable.
 _EMAIL: Final = "traffic@gaia.example"
@@ -28,8 +29,7 @@ _REPORT_EVERY_S: Final = 60.0
 _SIGN_IN_PAUSE_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request of the mix; `{n}` in the body is a running number. `undo` deletes what it made."""
 
     method: str

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
+
+from msgspec import Struct
 
 # In the order in which they tell most.
 HEALTH_PATHS: Final = ("/health", "/healthz", "/actuator/health", "/readyz", "/livez", "/ping", "/")
@@ -16,8 +17,7 @@ _TIMEOUT_S: Final = 5.0
 _MAX_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answering:
+class Answering(Struct, frozen=True, kw_only=True):
     """`health` is the first path that answers well, None when none does; `why` then says what came."""
 
     name: str

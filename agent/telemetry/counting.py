@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from agent.telemetry import checkpoint, schema, split
 from agent.telemetry.checkpoint import Checkpoint
@@ -34,8 +35,7 @@ _REPLAY_BYTES: Final = 1024 * 1024
 _MAX_PLAIN: Final = 1 << 30
 
 
-@dataclass(slots=True)
-class Content:
+class Content(Struct):
     """A valid request body, looked through: what it holds and what it will add to the counts."""
 
     lane: Lane

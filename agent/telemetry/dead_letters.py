@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.telemetry.segments import write_whole
 from agent.telemetry.signals import Signal
@@ -34,8 +34,7 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     answer: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Letter(Struct, frozen=True, kw_only=True):
     """One request put aside. `id` names it; `waiting` says that it is to be sent again."""
 
     id: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry.exposition_reader import Series
 from agent.telemetry.red import EXCLUDED_ROUTES, MAX_ROUTES, OVERFLOW_ROUTE, Buckets, RouteCounts
@@ -17,8 +18,7 @@ _NO_ERROR: Final = frozenset({"", "none", "None", "false"})
 _START: Final = "process_start_time_seconds"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Dialect(Struct, frozen=True, kw_only=True):
     """One convention: the duration histogram, its unit, and the request counter if that is separate."""
 
     histogram: str
@@ -47,8 +47,7 @@ ANNOUNCED: Final = tuple(
 )
 
 
-@dataclass(slots=True)
-class _Route:
+class _Route(Struct):
     total: float = 0.0
     errors: float = 0.0
     buckets: dict[float, float] | None = None

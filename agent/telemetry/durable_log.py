@@ -12,9 +12,11 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.telemetry import record
 from agent.telemetry.record import Head, Placed
@@ -29,8 +31,7 @@ _REMEMBERED: Final = 8192
 _MAX_PLACES: Final = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLimits:
+class LogLimits(Struct, frozen=True, kw_only=True):
     """Disk the log may use: at most `disk_bytes`, and `free_bytes` are left to everybody else."""
 
     disk_bytes: int = 1 << 30
@@ -38,8 +39,7 @@ class LogLimits:
     segment_bytes: int = SEGMENT_BYTES
 
 
-@dataclass(slots=True)
-class _Append:
+class _Append(Struct):
     head: Head
     content: bytes
     done: asyncio.Future[Head]
@@ -49,11 +49,11 @@ class _Append:
 class DurableLog:
     """The lanes of one directory. All methods belong to one event loop; `open` first, `close` last."""
 
-    def __init__(self, directory: Path, limits: LogLimits = LogLimits()) -> None:
+    def __init__(self, directory: Path, limits: LogLimits | None = None) -> None:
         self._directory = directory
-        self._limits = limits
+        self._limits = limits or LogLimits()
         self._files = {
-            lane: LaneFiles(directory / lane.name.lower(), segment_bytes=limits.segment_bytes)
+            lane: LaneFiles(directory / lane.name.lower(), segment_bytes=self._limits.segment_bytes)
             for lane in Lane
         }
         self._segments: dict[Lane, list[Segment]] = {lane: [] for lane in Lane}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.telemetry.redaction import redact
 from agent.telemetry.schema import Scalar, scalar
@@ -34,8 +36,7 @@ _FRAME: Final = re.compile(r'File "([^"]{1,300})", line \d+, in (\S{1,100})')
 _FOREIGN: Final = ("site-packages", "dist-packages", "/lib/python", "<frozen")
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(Struct):
     count: int
     log: ErrorLog
 

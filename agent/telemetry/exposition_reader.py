@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # Possessive quantifiers keep a hostile line linear: no branch can be tried twice.
 _LINE: Final = re.compile(
@@ -29,8 +30,7 @@ class ExpositionError(ValueError):
     """A line of a wanted family is not a sample; the text says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Struct, frozen=True):
     """A sample's identity: its full name, suffix included, and its labels in the order written."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from checks.catalog import Resolver
 from checks.http.exchange import exchange
@@ -19,8 +20,7 @@ class FetchError(Exception):
     """The page could not be had; the text says what came instead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Struct, frozen=True, kw_only=True):
     """A 200's body, decoded, and its content type."""
 
     content_type: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.telemetry.ledger import Account
 from agent.telemetry.signals import Signal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Struct, frozen=True, kw_only=True):
     """Totals are since the first start ever, save `refused` and those below it: since this start.
 
     `error_logs` are by service; `accounts` by destination and signal, as of the last audit. `folded` names

@@ -10,11 +10,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.telemetry.json_lines import Line
 from checks.clock import Clock
@@ -33,8 +33,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, frozen=True, kw_only=True):
     """Whole lines of one file and their place, which is the batch's identity."""
 
     lines: tuple[Line, ...]

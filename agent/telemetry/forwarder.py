@@ -12,11 +12,12 @@ import gzip
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from heapq import merge
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry import answers, cursor, split
 from agent.telemetry.cursor import Cursor
@@ -43,8 +44,7 @@ _MAX_PLAIN: Final = 1 << 30
 _MAX_SPLITS: Final = 64
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     """The hunt for a culprit: how many more requests it may cost."""
 
     left: int = _MAX_SPLITS

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final, cast
+
+from msgspec import Struct
 
 from agent.telemetry.http_head import Head, HeadError, parse_head
 from agent.telemetry.signals import Rejected
@@ -27,8 +28,7 @@ _PHRASES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What goes back. `headers` are whole lines without their end."""
 
     status: int
@@ -37,8 +37,7 @@ class Answer:
     headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLimits:
+class ServerLimits(Struct, frozen=True, kw_only=True):
     """What one client, and all together, may take."""
 
     request_bytes: int

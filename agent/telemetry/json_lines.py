@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.telemetry.error_logs import severity_of
 from agent.telemetry.redaction import redact
@@ -34,8 +34,7 @@ _MAX_ATTRIBUTES: Final = 64
 _MAX_TEXT: Final = 16_384
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """One line as read, and where it came from: facts for its resource, such as `service.name`."""
 
     text: bytes

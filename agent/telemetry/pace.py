@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 RETRYABLE: Final = frozenset({0, 429, 502, 503, 504})
 # Nobody is there, or we may not: a person must mend it, and nothing is lost meanwhile.
@@ -17,8 +18,7 @@ _MAX_ASKED_S: Final = 300.0
 _STEP_BYTES: Final = 64 * 1024
 
 
-@dataclass(slots=True)
-class Pace:
+class Pace(Struct):
     """Batch size grows by steps while all is well and halves when the backend asks for less.
 
     `first_s` is the longest first wait; waits double up to `cap_s`, with full jitter, without end.

@@ -6,9 +6,10 @@ Only the newest state of each series is kept: what a client sends cumulatively n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from agent.telemetry.dialects import is_error
 from agent.telemetry.red import (
@@ -30,16 +31,14 @@ Key = tuple[str, str]
 Attributes = tuple[tuple[str, str], ...]
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(Struct):
     """One pushing process: of each series when its counting began, and its counts."""
 
     restarts: int = 0
     series: dict[Attributes, tuple[int, RouteCounts]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
+class _Point(Struct, frozen=True):
     key: Key
     attributes: Attributes
     delta: bool

@@ -12,10 +12,11 @@ import logging
 import secrets
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import Final
+
+from msgspec.structs import replace
 
 from agent.telemetry import answers, schema
 from agent.telemetry.answers import JSON, PROTOBUF

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
+
+from msgspec import Struct
 
 from agent.telemetry.signals import Lane
 
@@ -19,8 +20,7 @@ HEADER_BYTES: Final = _HEADER.size
 MAX_PAYLOAD_BYTES: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """What is known of a record without its payload.
 
     `oldest_ns` is the earliest event's time, 0 when not said; `digest` recognises a client's retry.
@@ -42,8 +42,7 @@ class Head:
         return HEADER_BYTES + self.payload_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(Struct, frozen=True):
     """A record's head and where it begins in its segment."""
 
     head: Head

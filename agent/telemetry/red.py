@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import Final
+
+from msgspec import Struct
 
 # Answers to probes and scrapes are not the users' traffic.
 EXCLUDED_ROUTES: Final = frozenset({"/health", "/healthz", "/livez", "/readyz", "/startupz", "/metrics"})
@@ -16,8 +17,7 @@ MAX_ROUTES: Final = 500
 Buckets = tuple[tuple[float, int], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteCounts:
+class RouteCounts(Struct, frozen=True, kw_only=True):
     """Cumulative counters of one route: requests, 5xx answers, and requests per upper bound in seconds.
 
     `buckets` are cumulative and end with +Inf when durations are known at all.
@@ -28,8 +28,7 @@ class RouteCounts:
     buckets: Buckets = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestTotals:
+class RequestTotals(Struct, frozen=True, kw_only=True):
     """Every route's counters as one source showed them at wall second `at_s`.
 
     `incarnation` changes when the source began to count anew; `born_s` is when it did, where that is known.
@@ -41,8 +40,7 @@ class RequestTotals:
     born_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteRow:
+class RouteRow(Struct, frozen=True, kw_only=True):
     """One route over the window. None means not measured."""
 
     route: str
@@ -54,8 +52,7 @@ class RouteRow:
     errors: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedView:
+class RedView(Struct, frozen=True, kw_only=True):
     """One service over the last `window_s` seconds (fewer when less is known). None means not measured.
 
     `routes` are the busiest first. `slow_ratio` is the share slower than the service's threshold, known only
@@ -73,8 +70,7 @@ class RedView:
     routes: tuple[RouteRow, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     since_s: float
     at_s: float
     deltas: Mapping[str, RouteCounts]

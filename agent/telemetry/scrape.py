@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry.dialects import ANNOUNCED, NAMES, RequestTable
 from agent.telemetry.exposition_reader import ExpositionError, ExpositionReader, slices
@@ -18,8 +19,7 @@ ACCEPT: Final = "text/plain;version=0.0.4;q=0.9,application/openmetrics-text;ver
 MAX_BYTES: Final = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scraped:
+class Scraped(Struct, frozen=True, kw_only=True):
     """One scrape: `totals` is None when the target was not read or exposes no requests; `error` says why."""
 
     at_s: float

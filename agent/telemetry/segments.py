@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry import record
 from agent.telemetry.record import Head, Placed
@@ -15,8 +16,7 @@ SEGMENT_BYTES: Final = 8 * 1024 * 1024
 _SUFFIX: Final = ".seg"
 
 
-@dataclass(slots=True, kw_only=True)
-class Segment:
+class Segment(Struct, kw_only=True):
     """One file and what is in it: sums only, because a full log holds half a million records."""
 
     path: Path

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.telemetry.red import OVERFLOW_ROUTE, RouteCounts, merge
 
@@ -17,8 +19,7 @@ MAX_SERVICES: Final = 1000
 _MAX_OFFENDERS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesKey:
+class SeriesKey(Struct, frozen=True):
     """What a row counts. `status` is the code as text, empty where the protocol has none."""
 
     service: str
@@ -30,8 +31,7 @@ class SeriesKey:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
+class Exemplar(Struct, frozen=True):
     """One request to look at: its trace and how long it took."""
 
     trace_id: str
@@ -53,8 +53,7 @@ class RequestSeries:
         self.exemplar: Exemplar | None = None
 
 
-@dataclass(slots=True)
-class _Service:
+class _Service(Struct):
     rows: dict[SeriesKey, RequestSeries]
     folded: float
     offenders: dict[str, int]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter, itemgetter
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry.red import EXCLUDED_ROUTES
 from agent.telemetry.schema import Scalar, SlimResourceSpans, SlimSpan, SlimTraces, is_span_id, key_value
@@ -43,16 +44,14 @@ _span_id: Final = attrgetter("span_id")
 _kind: Final = attrgetter("kind")
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """Whose spans these are."""
 
     service: str
     env: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(Struct, frozen=True):
     """What a set of raw attributes means: its row, None where the request does not count.
 
     `unrouted` says that no route was given and the path decides whether it was a probe.

@@ -8,8 +8,9 @@ unknown fields survive, and each part keeps its resource and scope.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry.answers import varint
 
@@ -22,8 +23,7 @@ class SplitError(ValueError):
     """The bytes are not a protobuf message of this shape."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """One item with the resource and scope it belongs to; groups are equal by identity of their frame."""
 
     resource: bytes

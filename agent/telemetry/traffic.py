@@ -9,9 +9,10 @@ from that moment on, and back: what one witness counted while another owned is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from msgspec import Struct
 
 from agent.telemetry.red import RedView, RedWindow, RequestTotals, RouteCounts, merge
 from alerts.requests import RequestSample
@@ -28,15 +29,13 @@ class Witness(IntEnum):
     SPANS = 2
 
 
-@dataclass(slots=True)
-class _Source:
+class _Source(Struct):
     incarnation: str
     base: Mapping[str, RouteCounts]
     epoch: int = 0
 
 
-@dataclass(slots=True)
-class _Service:
+class _Service(Struct):
     window: RedWindow
     heard_s: dict[Witness, float]
     sources: dict[tuple[Witness, str], _Source]

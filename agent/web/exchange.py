@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import Struct, field
 
 from agent.web.source import Source
 
@@ -17,8 +17,7 @@ EVENT_STREAM: Final = "text/event-stream"
 TEXT: Final = "text/plain; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A request. `headers` has lower-case names; `query` the first value of each parameter, `every` all."""
 
     path: str
@@ -29,8 +28,7 @@ class Asked:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """A response: bytes at once, or chunks as they come."""
 
     body: bytes | AsyncIterator[bytes]
@@ -61,7 +59,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answer_json(value: object, *, status: int = HTTPStatus.OK) -> Answer:
-    """`value` (Structs and frozen dataclasses) as JSON."""
+    """`value` as JSON."""
     return Answer(body=msgspec.json.encode(value), status=status)
 
 

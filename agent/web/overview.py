@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent.board import Row
 from agent.telemetry.red import RedView
@@ -22,16 +23,14 @@ _NO_LATENCY: Final = frozenset({State.UNKNOWN, State.DOWN, State.ASLEEP})
 WELL: Final = frozenset({State.UP, State.ASLEEP, State.STARTING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """One row with the verdict that may be shown of it now."""
 
     row: Row
     shown: Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Component:
+class Component(Struct, frozen=True, kw_only=True):
     """Everything watched under one name in one environment; it is as well as the worst of its checks.
 
     `worst` is the check that decides about the state, `main` the one whose latency stands for the component.
@@ -55,8 +54,7 @@ class Component:
         return None if self.main.shown.state in _NO_LATENCY else _latency_s(self.main)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """One environment; components not well come first, worst first, causes before what follows from them.
 
     `roots` are those not well that no other of them explains by `depends_on`.
@@ -80,8 +78,7 @@ class Environment:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
+class Overview(Struct, frozen=True, kw_only=True):
     """All of it at wall second `now_s`; environments that page and look often come first."""
 
     platform: str

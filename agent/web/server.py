@@ -9,11 +9,12 @@ import logging
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final, cast
 
 from aiohttp import web
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.exposition.negotiation import accepts_gzip
 from agent.web.exchange import EVENT_STREAM, Answer, Asked, Refused, problem
@@ -47,8 +48,7 @@ SECURITY_HEADERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebOptions:
+class WebOptions(Struct, frozen=True, kw_only=True):
     """Where to listen and whom to let write. Without a token every write is refused."""
 
     host: str = "127.0.0.1"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from agent.web.overview import WELL, Component, Environment, Overview, lasting, listed, phrase
 from checks.finding import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sentence:
+class Sentence(Struct, frozen=True, kw_only=True):
     """A headline and its explanation, in plain text."""
 
     state: State

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Struct
 
 from alerts.notifiers.notifier import NotifyError
 
@@ -25,8 +26,7 @@ _RETRYABLE: Final = frozenset({408, 425, 429})
 _MAX_RETRY_AFTER_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What came back."""
 
     status: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 RecordType = Literal["A", "AAAA", "TXT", "SRV", "MX", "CNAME", "NS", "SOA", "PTR", "CAA", "ANY"]
 
@@ -50,8 +51,7 @@ class PacketError(ValueError):
     """The bytes are no DNS message."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One resource record; `data` is its presentation form."""
 
     name: str
@@ -64,8 +64,7 @@ class Record:
         return f"{self.name}.\t{self.ttl_s}\tIN\t{self.type}\t{self.data}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True):
     """A response. Names are lower case without the final dot."""
 
     identity: int

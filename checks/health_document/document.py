@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import Claim, State
 
@@ -19,8 +20,7 @@ class Dialect(StrEnum):
     PLAIN = "plain"  # what people write by hand
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthDocument:
+class HealthDocument(Struct, frozen=True, kw_only=True):
     """What the document says. `output` is its own words about the whole, `word` its status as written."""
 
     dialect: Dialect

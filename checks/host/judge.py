@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import Measure, State
 from checks.host.reading import Disk, Reading
@@ -17,8 +18,7 @@ from checks.units import Duration
 _GB: Final = 2**30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Derived:
+class Derived(Struct, frozen=True, kw_only=True):
     """What takes two readings, or a choice between host and cgroup. None: not known yet."""
 
     cpu: float | None

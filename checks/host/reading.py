@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from checks.host.cgroup import Slice, own_group, read_number, read_pressure, read_slice, read_table
 
@@ -14,8 +15,7 @@ PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(Struct, frozen=True, kw_only=True):
     """One file system. `error` says why it could not be read; the numbers are 0 then."""
 
     path: str
@@ -27,8 +27,7 @@ class Disk:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """Counters and gauges of one moment (monotonic seconds). A number that is not known is None."""
 
     at_s: float

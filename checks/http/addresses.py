@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from checks.finding import SEVERITY, Evidence, Finding, State
 from checks.target import Target

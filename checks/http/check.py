@@ -7,8 +7,10 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from checks.catalog import ProbeKit
 from checks.finding import Finding, State
@@ -34,8 +36,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 Allowed = Callable[[str, int], bool]
 
 
-@dataclass(slots=True, kw_only=True)
-class Look:
+class Look(Struct, kw_only=True):
     """What one look gathers on its way; it is judged at the end, however it ends."""
 
     journey: Journey
@@ -46,8 +47,7 @@ class Look:
     redirects: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class _Held(Struct, frozen=True, kw_only=True):
     """A connection kept between two looks, and what its making showed."""
 
     wire: Wire

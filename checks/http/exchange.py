@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import Phase
 from checks.http.body import Body
@@ -21,8 +22,7 @@ from checks.wire.stream import Stream
 _READS_IN_A_ROW: Final = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """A whole response. `body` is decoded; `wire_bytes` is its size before decoding."""
 
     head: Head

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from checks.finding import State
 from checks.health_document import HealthDocument, read
@@ -19,8 +19,7 @@ _SERVER_ERROR: Final = 500
 _WORST_CLAIMS: Final = (State.DOWN, State.DEGRADED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """A state, why, and what the address did, as the end of a sentence."""
 
     state: State

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
+from msgspec.structs import replace
 
 from checks.catalog import ProbeKit
 from checks.http.exchange import exchange

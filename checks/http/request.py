@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 USER_AGENT: Final = "gaia-agent/0.1"
 _PATH_SAFE: Final = "%/:=&?~#+!$,;'@()*[]"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """Scheme, host and port: what credentials belong to."""
 
     scheme: str
@@ -26,8 +27,7 @@ class Origin:
         return host if _PORTS[self.scheme] == self.port else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """One request; `private` headers go to `origin` only, never along a redirect to another."""
 
     origin: Origin
@@ -68,7 +68,7 @@ def request_of(url: str, **parts: object) -> Request:
     port = split.port or _PORTS[split.scheme]
     path = quote(urlunsplit(("", "", split.path or "/", split.query, "")), safe=_PATH_SAFE)
     request = Request(origin=Origin(scheme=split.scheme, host=host, port=port), path=path)
-    return replace(request, **parts)  # type: ignore[arg-type] # the caller names fields of Request
+    return replace(request, **parts)
 
 
 def redirected(request: Request, location: str, status: int) -> Request:

@@ -7,10 +7,11 @@ ends a line, an obsolete fold becomes a space, equal Content-Length values repea
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from checks.reason import Reason
 from checks.wire.fault import Fault
@@ -29,15 +30,14 @@ _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;.*)?")
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """A response's status line and header fields, names in lower case, in order."""
 
     version: str
     status: int
     phrase: str
     fields: tuple[tuple[str, str], ...]
-    _joined: dict[str, str] = field(compare=False, repr=False)
+    _joined: dict[str, str]
 
     def get(self, name: str) -> str | None:
         """The value of the field called `name` (lower case); repeated fields are joined by commas."""

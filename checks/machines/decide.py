@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import State
 from checks.machines.api import Machine
@@ -22,8 +23,7 @@ _LOOP_S: Final = 600.0
 _LOOP_EXITS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """What is known of one app at `at_s` (wall). `names` None: DNS did not say; `machines` None: no API."""
 
     app: str

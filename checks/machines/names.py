@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from checks.dns.exchange import ask
 from checks.wire.fault import DeadlinePassed, Fault
 from checks.wire.journey import Journey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roll:
+class Roll(Struct, frozen=True, kw_only=True):
     """Machine ids by what DNS says; `.internal` knows started ones within five seconds."""
 
     started: frozenset[str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from msgspec import Struct, field
 
 from checks.catalog import ProbeKit
 from checks.clock import Clock
@@ -60,8 +60,7 @@ def from_api_error(error: ApiError, what: str) -> Problem:
     return Problem(state=state, reason=reason, message=words, urgent=state is State.DOWN)
 
 
-@dataclass(slots=True)
-class Tried:
+class Tried(Struct):
     """What one canary gave."""
 
     problems: list[Problem] = field(default_factory=list)

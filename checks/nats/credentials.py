@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from checks.secret import Secret
 
@@ -17,8 +18,7 @@ _BLOCK: Final = re.compile(r"-----BEGIN [^-]+-----\s*(.+?)\s*------?END [^-]+---
 _SEED_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class Credentials(Struct, frozen=True, kw_only=True):
     """A user's JWT (may be empty for a bare nkey) and the seed that signs the server's nonce."""
 
     jwt: Secret = field(default_factory=lambda: Secret(""))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from checks.nats.link import Link
 from checks.small_get import SmallGet
@@ -165,8 +165,7 @@ class PublishAck(msgspec.Struct, frozen=True, kw_only=True):
     error: ApiError | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """One stream of one account on one server; `server` is empty when the API told it."""
 
     account: str

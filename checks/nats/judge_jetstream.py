@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import Measure, State
 from checks.limits import CountLimit, chosen
@@ -19,8 +20,7 @@ _METADATA: Final = "io.nats.monitor."
 _MOST_SERIES: Final = 100
 
 
-@dataclass(slots=True)
-class _Progress:
+class _Progress(Struct):
     acked: int
     since_s: float
     pending: int

@@ -10,10 +10,10 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from checks.nats.credentials import Credentials
 from checks.nats.place import Place
@@ -40,8 +40,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     client_id: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """A message received; `status` is the code of a status header such as 503, 0 without one."""
 
     subject: str

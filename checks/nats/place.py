@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from checks.secret import Secret
 
@@ -12,8 +13,7 @@ _DEFAULT_PORT: Final = 4222
 _NOTHING: Final = Secret("")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """One server. With `tls`, a server that offers none is told, and no password is sent to it."""
 
     host: str

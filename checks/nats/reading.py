@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct, field
 
 from checks.catalog import ProbeKit
 from checks.finding import Evidence, Measure, State
@@ -31,8 +31,7 @@ from checks.units import Duration
 _ISOLATION_EVERY_S: Final = 60.0
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """What one look added."""
 
     problems: list[Problem] = field(default_factory=list)
@@ -40,8 +39,7 @@ class Reading:
     evidence: list[Evidence] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _Seen(Struct, frozen=True, kw_only=True):
     """One server's monitoring port, read whole."""
 
     server: Server

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from msgspec import Struct, field
 
 from checks.catalog import ProbeKit
 from checks.nats.faults import LINK_FAILURES
@@ -31,8 +31,7 @@ class _Advisory(msgspec.Struct, frozen=True, kw_only=True):
     stream_seq: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poison:
+class Poison(Struct, frozen=True, kw_only=True):
     """Messages a consumer was given as often as allowed; the last one's sequence and when (monotonic)."""
 
     stream: str
@@ -42,8 +41,7 @@ class Poison:
     at_s: float
 
 
-@dataclass(slots=True, weakref_slot=True)
-class Doubts:
+class Doubts(Struct, weakref=True):
     """What the sentinel knows and the next look should: who went silent or says goodbye, what nobody acks."""
 
     silent: set[Place] = field(default_factory=set)

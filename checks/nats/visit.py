@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import socket
 import ssl
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from checks.catalog import ProbeKit
 from checks.finding import Finding, Phase, PhaseTime
@@ -16,16 +17,14 @@ from checks.nats.link import Link
 from checks.nats.place import Place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """What it takes to enter a server beside its place."""
 
     credentials: Credentials | None = None
     context: ssl.SSLContext | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class Visit(Struct, frozen=True, kw_only=True):
     """Either `link` is open and the caller closes it, or `failure` says why not."""
 
     place: Place

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Struct
 
 from checks.catalog import ProbeKit
 from checks.reason import Reason
@@ -16,8 +17,7 @@ _PORTS = {"http": 80, "https": 443}
 _LOCAL = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trip:
+class Trip(Struct, frozen=True, kw_only=True):
     """How far one try came. A step that did not end has no time; `failure` None means that all did."""
 
     times: tuple[tuple[str, float], ...]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from ipaddress import ip_address
 
 import msgspec
+from msgspec.structs import replace
 
 from checks.catalog import ProbeKit
 from checks.finding import Finding, Measure, Phase, PhaseTime, State

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from checks.finding import Measure, State
 from checks.limits import chosen
@@ -23,8 +24,7 @@ _LEAST_CHECKPOINTS: Final = 10
 _IDLE_REPLY_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """This reading and an earlier one of the same server run, `seconds` apart."""
 
     now: Depth

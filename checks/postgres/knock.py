@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 from checks.catalog import Resolver
 from checks.clock import Clock
@@ -31,8 +32,7 @@ class Stage(StrEnum):
     ANSWERED = "answered"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knock:
+class Knock(Struct, frozen=True, kw_only=True):
     """What a fresh connection met.
 
     `address` is the IP or socket path that answered last. `speaks_tls` is None until the server said.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import ssl
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from msgspec import Struct, field
 
 from checks.secret import Secret
 
@@ -17,8 +18,7 @@ _DEFAULT_PORT: Final = 5432
 _DEFAULT_SOCKETS: Final = ("/var/run/postgresql", "/tmp")  # noqa: S108 - where libpq looks, by its documentation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """One server and one database on it. `host` starting with `/` is the directory of a Unix socket."""
 
     host: str

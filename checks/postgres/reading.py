@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from checks.finding import Evidence, Measure
 from checks.postgres.depth import Depth
 from checks.problem import Problem
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """Problems, numbers and evidence of one round."""
 
     problems: list[Problem] = field(default_factory=list)

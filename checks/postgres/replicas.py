@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from checks.catalog import Resolver
 from checks.clock import Clock
@@ -32,8 +33,7 @@ class _Role(msgspec.Struct, frozen=True, kw_only=True):
     started_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
+class Replica(Struct, frozen=True, kw_only=True):
     """What one standby said. `depth` None: it did not let the agent in, and `why` says so."""
 
     shown: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 _KEPT: Final = 200
 _TOP: Final = 5
@@ -33,8 +33,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Struct, frozen=True, kw_only=True):
     """One statement between two looks; `usual_ms` is its own mean before, None while it is new."""
 
     text: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
 TERMINATE: Final = b"X\x00\x00\x00\x04"
@@ -13,8 +14,7 @@ MAX_MESSAGE_BYTES: Final = 65536
 INSUFFICIENT_RESOURCES: Final = "53000"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerError:
+class ServerError(Struct, frozen=True, kw_only=True):
     """An ErrorResponse. `routine` is the C function that raised it; unlike `message` never translated."""
 
     sqlstate: str

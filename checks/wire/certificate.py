@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from msgspec import Struct
 
 _SEQUENCE: Final = 0x30
 _SET: Final = 0x31
@@ -38,8 +39,7 @@ _MOST_NAMES: Final = 200
 _LONGEST_LENGTH: Final = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
+class Certificate(Struct, frozen=True, kw_only=True):
     """The parts people and alerts need; times are Unix seconds."""
 
     subject: str

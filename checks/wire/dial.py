@@ -6,11 +6,12 @@ import asyncio
 import math
 import ssl
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from socket import gaierror
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from checks.catalog import Resolver
 from checks.finding import Phase
@@ -44,8 +45,7 @@ _CLIENT_CERTIFICATE_ALERTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsSeen:
+class TlsSeen(Struct, frozen=True, kw_only=True):
     """What a handshake showed."""
 
     version: str

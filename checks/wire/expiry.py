@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from checks.finding import Evidence, State
 from checks.reason import Reason
@@ -14,8 +15,7 @@ from checks.wire.tls_options import TlsOptions
 _DAY_S = 86400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expiry:
+class Expiry(Struct, frozen=True, kw_only=True):
     """A chain that has expired or soon will; `words` end a sentence about the address."""
 
     state: State

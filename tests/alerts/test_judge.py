@@ -376,7 +376,7 @@ def test_flapping_is_said_once_and_the_episode_stays_open_until_stable(world: Wo
 
 def test_a_storm_is_one_message_and_one_end() -> None:
     base = World().plan.targets[0]
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     targets = tuple(replace(base, key=replace(base.key, service=f"svc{number}")) for number in range(1000))
     world = World(plan(DOWN_ONLY, targets=targets, dependencies={}))

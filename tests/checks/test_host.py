@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from checks.finding import State
 from checks.host.cgroup import Slice, own_group, read_pressure, read_slice
@@ -42,7 +42,7 @@ LATER = replace(CALM, at_s=110, wall_s=1010, cpu_total_s=220, cpu_busy_s=11)
 
 
 def disk(**more: object) -> tuple[Disk, ...]:
-    return (replace(CALM.disks[0], **more),)  # type: ignore[arg-type]
+    return (replace(CALM.disks[0], **more),)
 
 
 def told(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
+
+from msgspec import Struct
 
 from agent.web.overview import WELL, Component, Environment, Overview, traffic
 from agent.web.page.alert_cards import alerts_section
@@ -22,8 +23,7 @@ _ROWS_A_TURN: Final = 10
 _COLUMNS: Final = ("Component", "Last 90 looks", "Latency, fixed scale", "Latency", "Requests", "Errors")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Struct, frozen=True, kw_only=True):
     """What the reader chose to see; all of it is in the address."""
 
     env: str = ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from agent.exposition.negotiation import accepts_gzip
 from agent.web.exchange import Answer, Asked, Refused, number
@@ -35,8 +36,7 @@ _POLICY: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rendered:
+class _Rendered(Struct, frozen=True, kw_only=True):
     seq: int
     at_s: float
     plain: bytes
