@@ -95,11 +95,11 @@ def quantity_text(rule: Rule | None, number: float | None) -> str:
         return ""
     match rule:
         case SlowRequestRatioRule() | ErrorRatioRule():
-            return str(Ratio(number))
+            return str(Ratio(round(number, 3)))
         case SlowProbesRule():
             return str(Duration(number))
         case MeasureRule(measure=name) if name.endswith("_ratio"):
-            return str(Ratio(round(number, 4)))
+            return str(Ratio(round(number, 3)))
         case MeasureRule(measure=name) if name.endswith("_seconds"):
             return str(Duration(number))
         case MeasureRule(measure=name) if name.endswith("_bytes"):
@@ -111,7 +111,7 @@ def quantity_text(rule: Rule | None, number: float | None) -> str:
 
 
 def _evidence(view: AlertView) -> tuple[Evidence, ...]:
-    found = [Evidence(name="seen", value=view.evidence)] if view.evidence else []
+    found: list[Evidence] = []
     if view.unknown:
         found.append(Evidence(name="now unknown", value=view.unknown))
     if view.flapping:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from alerts.instance import Instance
 from alerts.ledger import Ledger
@@ -28,12 +28,14 @@ from alerts.rule import (
 from alerts.signals import looks, numbers, traffic
 from alerts.signals.numbers import LogWindow
 from alerts.watch import Watch
+from checks.contradiction import Seen, Traffic, Witness, contradictions
 from checks.finding import State
 from checks.observation import Observation
 from checks.target import TargetKey
 from checks.verdict import Verdict
 
 _NEVER = 7 * 86400.0
+_WITNESS_WINDOW_S = 60.0
 
 
 class Evidence:
@@ -41,6 +43,7 @@ class Evidence:
 
     def __init__(self, plan: JudgePlan, began_s: float) -> None:
         self._began_s = began_s
+        self._dependencies: Mapping[str, tuple[str, ...]] = {}
         self.watches: dict[TargetKey, Watch] = {}
         self.by_component: dict[str, list[Watch]] = {}
         self._ledgers: dict[str, Ledger] = {}
@@ -68,6 +71,7 @@ class Evidence:
             watch = kept[target.key] = fresh.resume(self.watches.get(target.key))
             self.by_component.setdefault(target.key.service, []).append(watch)
         self.watches = kept
+        self._dependencies = plan.dependencies
         rules = plan.rules.values()
         edges = tuple(sorted({edge for rule in rules for edge in traffic.edges(rule)}))
         keep_s = max((_longest_s(rule) for rule in rules), default=0.0)
@@ -154,7 +158,7 @@ class Evidence:
                     rule, watch.known_at_s, now_s, interval_s=watch.interval_s, began_s=self._began_s
                 )
             case ContradictionRule():
-                return looks.contradiction(rule, watch, disputed(watch, self.by_component, now_s), now_s)
+                return looks.contradiction(rule, watch, self._disputed(watch, now_s), now_s)
             case _:
                 return unknown(Unknown.EVAL_ERROR, now_s, "this signal is not about a target")
 
@@ -175,31 +179,59 @@ class Evidence:
             case _:
                 return unknown(Unknown.STALE, 0.0, "its target is not watched")
 
+    def _disputed(self, watch: Watch, now_s: float) -> tuple[str, ...]:
+        """Where what the target says disagrees with what the agent or its traffic sees, in words."""
+        if watch.latest is None:
+            return ()
+        name = watch.target.key.service
+        depends_on = self._dependencies.get(name, ())
+        claims = watch.latest.finding.claims
+        witness = Witness(
+            service=name,
+            state=watch.verdict.state,
+            since_s=watch.verdict.since_s,
+            claims=claims,
+            depends_on=depends_on,
+        )
+        seen: dict[str, Seen] = {}
+        for component in {*depends_on, *(claim.about for claim in claims)}:
+            for other in self.by_component.get(component, ()):
+                if component != name and other.fresh(now_s):
+                    verdict = other.verdict
+                    seen.setdefault(
+                        component,
+                        Seen(
+                            name=component,
+                            kind=other.target.kind,
+                            state=verdict.state,
+                            message=verdict.message,
+                            since_s=verdict.since_s,
+                        ),
+                    )
+        found = contradictions([witness], seen, self._traffic_of(name, now_s), now_s=now_s)
+        return tuple(one.finding.message for one in found)
+
+    def _traffic_of(self, service: str, now_s: float) -> dict[str, Traffic]:
+        ledger = self._ledgers.get(service)
+        if ledger is None:
+            return {}
+        counts = ledger.counts(now_s, _WITNESS_WINDOW_S)
+        if not counts.total:
+            return {}
+        traffic_seen = Traffic(
+            requests=counts.total,
+            error_ratio=counts.errors / counts.total,
+            window_s=_WITNESS_WINDOW_S,
+            since_s=now_s - _WITNESS_WINDOW_S,
+        )
+        return {service: traffic_seen}
+
     def _log(self, service: str) -> LogWindow:
         return self._logs.setdefault(service, LogWindow())
 
     def _vouched(self, service: str, now_s: float) -> bool:
         watches = self.by_component.get(service, ())
         return any(watch.fresh(now_s) and watch.verdict.state is State.UP for watch in watches)
-
-
-def disputed(watch: Watch, by_component: Mapping[str, list[Watch]], now_s: float) -> tuple[str, ...]:
-    """What the target claims of others against what the agent sees of them, in words."""
-    if watch.latest is None:
-        return ()
-    return tuple(_disputes(watch, by_component, now_s))
-
-
-def _disputes(watch: Watch, by_component: Mapping[str, list[Watch]], now_s: float) -> Iterable[str]:
-    assert watch.latest is not None
-    name = watch.target.key.service
-    for claim in watch.latest.finding.claims:
-        seen = [other for other in by_component.get(claim.about, ()) if other.fresh(now_s)]
-        states = {other.verdict.state for other in seen}
-        if claim.state is State.DOWN and states == {State.UP}:
-            yield f"{name} says that {claim.about} is down, the agent sees it up"
-        elif claim.state is State.UP and states == {State.DOWN}:
-            yield f"{name} says that {claim.about} is up, the agent sees it down"
 
 
 def _longest_s(rule: Rule) -> float:

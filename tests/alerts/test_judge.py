@@ -409,14 +409,15 @@ def test_what_changed_shortly_before_is_in_the_page(world: World) -> None:
 
 
 def test_a_contradiction_is_its_own_finding(world: World) -> None:
-    claims = (Claim(about="postgres", state=State.DOWN),)
+    # By the name such documents use: auth depends on one database only.
+    claims = (Claim(about="postgresql", state=State.DOWN),)
     for _ in range(14):
         world.look("auth", claims=claims)
         for other in ("postgres", "nats"):
             world.look(other)
         world.pass_s(10, looks=False)
     assert "trigger witnesses_disagree auth" in world.said()
-    assert "auth says that postgres is down, the agent sees it up" in world.told()[0].title
+    assert "auth says postgresql is down, the agent finds postgres up" in world.told()[0].title
 
 
 def test_a_measure_comes_to_be_when_first_seen_and_its_growth_is_compared() -> None:
