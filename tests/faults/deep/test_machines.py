@@ -25,13 +25,27 @@ APP = "gaia-auth-dev"
 Machine = dict[str, object]
 
 
-def ago(seconds: float) -> str:
-    return datetime.fromtimestamp(datetime.now(UTC).timestamp() - seconds, UTC).isoformat()
+# The cases are written when this file is read, which may be long before they run: ages become times when
+# the API answers.
+_AGE = "age_s"
+
+
+def ago(seconds: float) -> dict[str, float]:
+    return {_AGE: seconds}
+
+
+def dated(told: object, *, as_ms: bool = False) -> object:
+    """`told` with every age as the time it is now."""
+    if isinstance(told, dict):
+        if told.keys() == {_AGE}:
+            at_s = datetime.now(UTC).timestamp() - told[_AGE]
+            return at_s * 1000 if as_ms else datetime.fromtimestamp(at_s, UTC).isoformat()
+        return {name: dated(value, as_ms=name == "timestamp") for name, value in told.items()}
+    return [dated(one) for one in told] if isinstance(told, list) else told
 
 
 def exited(code: int = 0, *, seconds: float = 5, **how: object) -> Machine:
-    at_ms = (datetime.now(UTC).timestamp() - seconds) * 1000
-    return {"type": "exit", "timestamp": at_ms, "request": {"exit_event": {"exit_code": code, **how}}}
+    return {"type": "exit", "timestamp": ago(seconds), "request": {"exit_event": {"exit_code": code, **how}}}
 
 
 def machine(id_: str, state: str, *events: Machine, age_s: float = 60, **more: object) -> Machine:
@@ -124,7 +138,9 @@ async def platform(*machines: Machine) -> AsyncIterator[Fly]:
         assert b"Bearer fo1_secret" in head
         assert f"/v1/apps/{APP}/machines".encode() in head
         fly.api_calls += 1
-        writer.write(f"HTTP/1.1 {fly.api_status} X\r\n\r\n".encode() + json.dumps(fly.machines).encode())
+        writer.write(
+            f"HTTP/1.1 {fly.api_status} X\r\n\r\n".encode() + json.dumps(dated(fly.machines)).encode()
+        )
         await writer.drain()
 
     async def proxy(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
