@@ -8,9 +8,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from agent.platform.load import load
 from tests.acceptance.platform import REPOSITORY, RunningPlatform, running
 from tests.waiting import until_sync
 
@@ -44,6 +46,19 @@ def shell(platform: RunningPlatform) -> dict[str, str]:
 def test_every_command_is_one_that_is_run_here() -> None:
     assert sorted(GAIA + MAKE) == sorted(COMMANDS)
     assert len(GAIA) >= 10
+
+
+def test_the_ten_lines_are_a_valid_file(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "gaia.yaml"
+    file.write_text(lines)
+    named = {"DATABASE_URL": "postgres://db/app", "NATS_URL": "nats://bus", "ONCALL_URL": "json://desk"}
+    scope = load(file, environ=named).scope("production")
+    assert (set(scope.services), set(scope.databases), set(scope.brokers)) == (
+        {"web"},
+        {"postgres"},
+        {"nats"},
+    )
 
 
 @pytest.mark.parametrize("command", MAKE)
