@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from msgspec import Struct
 
-from agent.telemetry.http_head import Head, HeadError, parse_head
+from agent.http_head import Head, HeadError, parse_head
 from agent.telemetry.signals import Rejected
 
 logger = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from agent.http_head import Head
 from agent.telemetry import answers, schema
 from agent.telemetry.answers import JSON, PROTOBUF
 from agent.telemetry.counting import Content, Counting
 from agent.telemetry.durable_log import DurableLog
-from agent.telemetry.http_head import Head
 from agent.telemetry.http_server import Answer
 from agent.telemetry.inflate import inflate
 from agent.telemetry.options import IntakeOptions

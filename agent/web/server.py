@@ -1,4 +1,8 @@
-"""The agent's HTTP server: limits, headers and tokens; the only file of the web that knows aiohttp."""
+"""The agent's HTTP server: limits, headers, tokens, streams; on asyncio alone.
+
+aiohttp's server would cost 14 MiB and half a second before the first page (measured); the handlers are plain
+functions and need none of it. RFC 9112, read strictly: anything ambiguous is 400 and the connection closes.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,20 @@ import asyncio
 import gzip
 import hmac
 import logging
+import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import Final, cast
+from urllib.parse import parse_qs, unquote
 
-from aiohttp import web
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.exposition.negotiation import accepts_gzip
+from agent.http_head import Head, HeadError, parse_head
 from agent.web.exchange import EVENT_STREAM, Answer, Asked, Refused, problem
 from agent.web.openapi import openapi_route
 from agent.web.page.handlers import page_routes
@@ -27,16 +34,17 @@ from checks.secret import Secret
 logger = logging.getLogger(__name__)
 
 _MAX_BODY: Final = 256 * 1024
-_MAX_LINE: Final = 8190
+_MAX_HEAD: Final = 8 * 1024
+_TOO_LARGE: Final = f"the body is larger than {_MAX_BODY} bytes"
+_MAX_PARAMETERS: Final = 100
 _WRITE_WITHIN_S: Final = 30.0
+_BODY_WITHIN_S: Final = 10.0
 _COMPRESS_FROM: Final = 1400
 _KEEP_ALIVE_S: Final = 30.0
 _STOP_WITHIN_S: Final = 2.0
+_LINGER_S: Final = 1.0
 _SPARE_CONNECTIONS: Final = 100
-_REFUSALS: Final = {
-    HTTPStatus.NOT_FOUND: "nothing is at this address; /api/v1/openapi.json lists what is",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {_MAX_BODY} bytes",
-}
+_LINE_ENDS: Final = re.compile(r"[\r\n]")
 CONTENT_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_POLICY,
@@ -65,49 +73,18 @@ async def serving(source: Source, options: WebOptions, *, more: tuple[Route, ...
 
     Raises OSError when the address cannot be bound and ssl.SSLError when the certificate cannot be used.
     """
-    door = _Door(source, options)
-    app = web.Application(client_max_size=_MAX_BODY, middlewares=[_refusals])
     described = (*ROUTES, *more)
-    for route in (*page_routes(), *described, openapi_route(described)):
-        if route.method == "GET":
-            app.router.add_get(route.path, door.handler(route), allow_head=True)
-        else:
-            app.router.add_route(route.method, route.path, door.handler(route))
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEP_ALIVE_S,
-        max_line_size=_MAX_LINE,
-        max_field_size=_MAX_LINE,
-        shutdown_timeout=_STOP_WITHIN_S,
+    door = _Door(source, options, (*page_routes(), *described, openapi_route(described)))
+    server = await asyncio.start_server(
+        door.welcome, options.host, options.port, ssl=_tls(options), limit=_MAX_HEAD, backlog=128
     )
-    await runner.setup()
     try:
-        listener = await _listen(runner, options)
-        try:
-            port: int = listener.sockets[0].getsockname()[1]
-            logger.info("web.started", extra={"host": options.host, "port": port})
-            yield port
-        finally:
-            listener.close()
-            door.close()
+        port: int = server.sockets[0].getsockname()[1]
+        logger.info("web.started", extra={"host": options.host, "port": port})
+        yield port
     finally:
-        await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, options: WebOptions) -> asyncio.Server:
-    http = runner.server
-    assert http is not None
-    limit = options.max_clients + _SPARE_CONNECTIONS
-
-    def connection() -> asyncio.BaseProtocol:
-        # A flood of idle connections must not take every file descriptor from the probes.
-        return http() if len(http.connections) < limit else _Full()
-
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(connection, options.host, options.port, ssl=_tls(options), backlog=128)
+        server.close()
+        await door.close()
 
 
 def _tls(options: WebOptions) -> ssl.SSLContext | None:
@@ -119,62 +96,141 @@ def _tls(options: WebOptions) -> ssl.SSLContext | None:
     return context
 
 
-class _Full(asyncio.Protocol):
-    """Closes a connection that is one too many."""
+class _Table:
+    """Finds the route of a path and method."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._plain: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
+        for route in routes:
+            if "{" in route.path:
+                pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(route.path))
+                self._patterns.setdefault(route.path, (re.compile(pattern), {}))[1][route.method] = route
+            else:
+                self._plain.setdefault(route.path, {})[route.method] = route
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """Raises Refused: nothing is there, or not for this method."""
+        methods, parameters = self._methods(path)
+        if methods is None:
+            raise Refused(
+                HTTPStatus.NOT_FOUND, "nothing is at this address; /api/v1/openapi.json lists what is"
+            )
+        route = methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allowed = sorted({*methods, *({"HEAD"} if "GET" in methods else set())})
+            raise _NotAllowed(", ".join(allowed))
+        return route, parameters
+
+    def _methods(self, path: str) -> tuple[dict[str, Route] | None, Mapping[str, str]]:
+        plain = self._plain.get(path)
+        if plain is not None:
+            return plain, {}
+        for pattern, methods in self._patterns.values():
+            match = pattern.fullmatch(path)
+            if match is not None:
+                return methods, match.groupdict()
+        return None, {}
+
+
+class _NotAllowed(Refused):
+    def __init__(self, allowed: str) -> None:
+        super().__init__(HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.METHOD_NOT_ALLOWED.phrase)
+        self.allowed = allowed
 
 
 class _Door:
-    """Lets requests in: counts streams, checks tokens, turns aiohttp's requests and answers into ours."""
+    """Lets connections in, reads their requests and writes the answers."""
 
-    def __init__(self, source: Source, options: WebOptions) -> None:
+    def __init__(self, source: Source, options: WebOptions, routes: Iterable[Route]) -> None:
         self._source = source
         self._options = options
-        self._streams: set[asyncio.Task[object]] = set()
+        self._table = _Table(routes)
+        self._connections: set[asyncio.Task[object]] = set()
+        self._endless = 0
 
-    def close(self) -> None:
-        """End the answers that would never end by themselves."""
-        for task in self._streams:
+    async def close(self) -> None:
+        """End every connection: those between two requests and the streams at once, the others soon."""
+        for task in self._connections:
             task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=_STOP_WITHIN_S)
 
-    def handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """The route as aiohttp wants it."""
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            refusal = self._token_missing(request) if route.writes else None
-            answer = refusal or await self._answer(route, request)
-            if isinstance(answer.body, bytes):
-                return _whole(request, answer, answer.body)
-            return await self._streamed(request, answer, answer.body)
-
-        return handle
-
-    async def _answer(self, route: Route, request: web.Request) -> Answer:
+    async def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end. Raises nothing."""
+        task = cast("asyncio.Task[object]", asyncio.current_task())
         try:
+            # A flood of idle connections must not take every file descriptor from the probes.
+            if len(self._connections) < self._options.max_clients + _SPARE_CONNECTIONS:
+                self._connections.add(task)
+                while await self._exchange(reader, writer):
+                    pass
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, ssl.SSLError):
+            return  # The reader went away or stopped reading; there is nobody to tell.
+        except asyncio.CancelledError:
+            return  # The server closes; this task has no other owner.
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its answer; whether the connection goes on."""
+        try:
+            async with asyncio.timeout(_KEEP_ALIVE_S):
+                head = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+        except asyncio.LimitOverrunError:
+            return await _turned_away(
+                reader, writer, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEAD} bytes"
+            )
+        except HeadError as error:
+            return await _turned_away(reader, writer, HTTPStatus.BAD_REQUEST, str(error))
+        if head.chunked:
+            return await _turned_away(
+                reader, writer, HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length"
+            )
+        if head.length > _MAX_BODY:
+            return await _turned_away(
+                reader,
+                writer,
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"the body is larger than {_MAX_BODY} bytes",
+            )
+        if head.expects_continue:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        async with asyncio.timeout(_BODY_WITHIN_S):
+            body = await reader.readexactly(head.length)
+        answer = await self._answer(head, body)
+        if isinstance(answer.body, bytes):
+            return await _whole(writer, head, answer, answer.body)
+        return await self._streamed(reader, writer, head, answer, answer.body)
+
+    async def _answer(self, head: Head, body: bytes) -> Answer:
+        try:
+            path = unquote(head.path)
+            route, parameters = self._table.find(head.method, path)
+            refusal = self._token_missing(head) if route.writes else None
+            if refusal is not None:
+                return refusal
+            asked = _asked(head, path, parameters, body)
             async with asyncio.timeout(route.within_s):
-                asked = Asked(
-                    path=request.path,
-                    query={name: request.query[name] for name in request.query},
-                    every={name: tuple(request.query.getall(name)) for name in request.query},
-                    headers={name.lower(): value for name, value in request.headers.items()},
-                    parameters=dict(request.match_info),
-                    body=await request.read() if request.can_read_body else b"",
-                )
                 answering = asyncio.ensure_future(route.handler(self._source, asked))
-                # A reader that leaves cancels its answer, but never a write that has begun.
+                # A stop cancels an answer, but never a write that has begun.
                 return await (asyncio.shield(answering) if route.writes else answering)
+        except _NotAllowed as refused:
+            return replace(problem(refused.status, refused.detail), headers={"Allow": refused.allowed})
         except Refused as refused:
             return problem(refused.status, refused.detail)
         except TimeoutError:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "the answer took too long; try again")
+        except Exception:
+            logger.exception("web.defect", extra={"path": head.path})
+            return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the agent failed to answer; its log says why")
 
-    def _token_missing(self, request: web.Request) -> Answer | None:
+    def _token_missing(self, head: Head) -> Answer | None:
         token = self._options.token
         if not token:
             return problem(HTTPStatus.FORBIDDEN, "writes are off: this agent was given no token")
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, given = head.headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.reveal().encode())
         if scheme.lower() == "bearer" and right:
             return None
@@ -182,65 +238,117 @@ class _Door:
         return replace(refusal, headers={"WWW-Authenticate": 'Bearer realm="gaia"'})
 
     async def _streamed(
-        self, request: web.Request, answer: Answer, body: AsyncIterator[bytes]
-    ) -> web.StreamResponse:
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        head: Head,
+        answer: Answer,
+        body: AsyncIterator[bytes],
+    ) -> bool:
         endless = answer.type == EVENT_STREAM
-        if endless and len(self._streams) >= self._options.max_clients:
+        if endless and self._endless >= self._options.max_clients:
             full = problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients follow the events; poll instead")
             assert isinstance(full.body, bytes)
-            return _whole(request, replace(full, headers={"Retry-After": "5"}), full.body)
-        response = web.StreamResponse(status=answer.status, headers=_headers(answer))
-        if request.method == "HEAD":
-            await response.prepare(request)
-            return response
-        task = cast("asyncio.Task[object]", asyncio.current_task())
-        if endless:
-            self._streams.add(task)
+            return await _whole(writer, head, replace(full, headers={"Retry-After": "5"}), full.body)
+        chunked = head.version == "HTTP/1.1"
+        keep_alive = head.keep_alive and chunked and not endless
+        extra = {"Transfer-Encoding": "chunked"} if chunked else {}
+        _write_head(writer, answer, extra, keep_alive=keep_alive)
+        if head.method == "HEAD":
+            return False
+        self._endless += endless
+        sending = asyncio.ensure_future(_send(writer, body, chunked=chunked))
+        # What follows a stream on its connection is only ever the end: the reader has left.
+        leaving = asyncio.ensure_future(reader.read(1)) if endless else None
         try:
-            await response.prepare(request)
-            async with aclosing(cast("AsyncGenerator[bytes, None]", body)) as chunks:
-                async for chunk in chunks:
-                    async with asyncio.timeout(_WRITE_WITHIN_S):
-                        await response.write(chunk)
-            await response.write_eof()
-        except (ConnectionError, TimeoutError):
-            # The reader went away or stopped reading; there is nobody to tell.
-            request.protocol.force_close()
+            waiting = {sending} if leaving is None else {sending, leaving}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+                return keep_alive
+            return False
         finally:
-            self._streams.discard(task)
-        return response
+            self._endless -= endless
+            for task in filter(None, (sending, leaving)):
+                task.cancel()
+            await asyncio.wait([task for task in (sending, leaving) if task is not None])
 
 
-def _whole(request: web.Request, answer: Answer, body: bytes) -> web.Response:
-    headers = _headers(answer)
-    if len(body) >= _COMPRESS_FROM and "Content-Encoding" not in headers:
-        headers["Vary"] = "Accept-Encoding"
-        if accepts_gzip(request.headers.get("Accept-Encoding")):
-            body = gzip.compress(body, compresslevel=1, mtime=0)
-            headers["Content-Encoding"] = "gzip"
-    return web.Response(status=answer.status, headers=headers, body=body)
-
-
-def _headers(answer: Answer) -> dict[str, str]:
-    return {**SECURITY_HEADERS, "Content-Type": answer.type, **answer.headers}
-
-
-@web.middleware
-async def _refusals(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """What aiohttp itself refuses, and what breaks, told as everything else is: one sentence in JSON."""
-    allow: dict[str, str] = {}
+def _asked(head: Head, path: str, parameters: Mapping[str, str], body: bytes) -> Asked:
     try:
-        return await handler(request)
-    except web.HTTPException as error:
-        status = HTTPStatus(error.status)
-        detail = _REFUSALS.get(status, error.reason)
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            allow = {"Allow": ", ".join(sorted(error.allowed_methods))}
-    except Exception:
-        logger.exception("web.defect", extra={"path": request.path})
-        status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the agent failed to answer; its log says why"
+        every = parse_qs(head.query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"more than {_MAX_PARAMETERS} query parameters") from error
+    return Asked(
+        path=path,
+        query={name: values[0] for name, values in every.items()},
+        every={name: tuple(values) for name, values in every.items()},
+        headers=head.headers,
+        parameters=parameters,
+        body=body,
+    )
+
+
+async def _send(writer: asyncio.StreamWriter, body: AsyncIterator[bytes], *, chunked: bool) -> None:
+    async with aclosing(cast("AsyncGenerator[bytes, None]", body)) as chunks:
+        async for chunk in chunks:
+            if chunk:
+                writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+                async with asyncio.timeout(_WRITE_WITHIN_S):
+                    await writer.drain()
+    if chunked:
+        writer.write(b"0\r\n\r\n")
+        async with asyncio.timeout(_WRITE_WITHIN_S):
+            await writer.drain()
+
+
+async def _whole(writer: asyncio.StreamWriter, head: Head, answer: Answer, body: bytes) -> bool:
+    extra: dict[str, str] = {}
+    if len(body) >= _COMPRESS_FROM and "Content-Encoding" not in answer.headers:
+        extra["Vary"] = "Accept-Encoding"
+        if accepts_gzip(head.headers.get("accept-encoding")):
+            body = gzip.compress(body, compresslevel=1, mtime=0)
+            extra["Content-Encoding"] = "gzip"
+    extra["Content-Length"] = str(len(body))
+    _write_head(writer, answer, extra, keep_alive=head.keep_alive)
+    if head.method != "HEAD":
+        writer.write(body)
+    async with asyncio.timeout(_WRITE_WITHIN_S):
+        await writer.drain()
+    return head.keep_alive
+
+
+async def _turned_away(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, detail: str
+) -> bool:
+    """Answer and close, reading on for a moment: a reset would take the answer from the client."""
     answer = problem(status, detail)
     assert isinstance(answer.body, bytes)
-    return web.Response(status=status, headers={**_headers(answer), **allow}, body=answer.body)
+    _write_head(writer, answer, {"Content-Length": str(len(answer.body))}, keep_alive=False)
+    writer.write(answer.body)
+    async with asyncio.timeout(_WRITE_WITHIN_S):
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+    async with asyncio.timeout(_LINGER_S):
+        while await reader.read(_MAX_HEAD):
+            pass
+    return False
+
+
+def _write_head(
+    writer: asyncio.StreamWriter, answer: Answer, extra: Mapping[str, str], *, keep_alive: bool
+) -> None:
+    headers = {
+        "Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
+        **SECURITY_HEADERS,
+        "Content-Type": answer.type,
+        **answer.headers,
+        **extra,
+        "Connection": "keep-alive" if keep_alive else "close",
+    }
+    status = HTTPStatus(answer.status)
+    # A handler's text can never end a header line early.
+    lines = [f"{name}: {_LINE_ENDS.sub(' ', value)}" for name, value in headers.items()]
+    text = f"HTTP/1.1 {status.value} {status.phrase}\r\n" + "\r\n".join(lines) + "\r\n\r\n"
+    writer.write(text.encode("latin-1", "replace"))

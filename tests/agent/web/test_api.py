@@ -197,7 +197,7 @@ async def test_what_is_not_there_or_not_allowed_is_told_in_the_same_form(
     async with client.post("/api/v1/changes", data=b"x" * 300_000, headers=BEARER) as response:
         assert response.status == 413
     async with client.get("/livez", headers={"X-Long": "x" * 9000}) as response:
-        assert response.status == 400
+        assert response.status == 431
 
 
 async def test_every_answer_carries_the_protecting_headers(client: aiohttp.ClientSession) -> None:

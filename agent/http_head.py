@@ -19,10 +19,12 @@ class HeadError(ValueError):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """A request without its body. Header names are lower case; `path` is without query."""
+    """A request without its body. Header names are lower case; `path` and `query` are as they were sent."""
 
     method: str
     path: str
+    query: str
+    version: str
     headers: Mapping[str, str]
     length: int
     chunked: bool
@@ -40,6 +42,7 @@ def parse_head(content: bytes) -> Head:
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise HeadError("not an HTTP/1.1 request line")
     headers = _headers(lines[1:])
+    path, query = _path_and_query(target.decode("ascii"))
     if version == b"HTTP/1.1" and "host" not in headers:
         raise HeadError("an HTTP/1.1 request needs a Host")
     encoding = headers.get("transfer-encoding")
@@ -49,7 +52,9 @@ def parse_head(content: bytes) -> Head:
     keep_alive = "keep-alive" in connection if version == b"HTTP/1.0" else "close" not in connection
     return Head(
         method=method.decode("ascii"),
-        path=_path(target.decode("ascii")),
+        path=path,
+        query=query,
+        version=version.decode("ascii"),
         headers=headers,
         length=_length(headers.get("content-length", "0")),
         chunked=encoding is not None,
@@ -74,10 +79,11 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
     return headers
 
 
-def _path(target: str) -> str:
+def _path_and_query(target: str) -> tuple[str, str]:
     if target.startswith(("http://", "https://")):
         target = "/" + target.split("://", 1)[1].partition("/")[2]
-    return target.partition("?")[0]
+    path, _, query = target.partition("?")
+    return path, query
 
 
 def _length(text: str) -> int:
