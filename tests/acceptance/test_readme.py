@@ -32,8 +32,14 @@ ACCEPTED = {"gaia alerts": {0, 1}, "gaia status": {0, 1}, "gaia check": {0, 1}, 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     with running(tmp_path_factory.mktemp("readme")) as platform:
-        until_sync(lambda: b'"ready":true' in platform.get("/api/v1/status"), within_s=20, what="ready")
+        until_sync(lambda: seen(platform), within_s=30, what="every component was looked at")
         yield platform
+
+
+def seen(platform: RunningPlatform) -> bool:
+    """Whether the agent serves and has a first verdict about everything."""
+    status = platform.get("/api/v1/status")
+    return b'"ready":true' in status and b'"not_yet"' not in status
 
 
 def shell(platform: RunningPlatform) -> dict[str, str]:
