@@ -58,6 +58,8 @@ def _configured(context: ssl.SSLContext, options: TlsOptions, *, verify: bool = 
     if not (options.verify and verify):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    # Some builds take a cut connection for its proper end: a body that ends with it would pass as whole.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))
     context.minimum_version = _VERSIONS[options.min_version]
     if options.max_version is not None:
         context.maximum_version = _VERSIONS[options.max_version]
