@@ -107,6 +107,9 @@ class NatsSentinel:
             self._poisoned(reply, suspect)
 
         link.on_lost, link.on_lame_duck = lost, leaving
+        if not link.is_open:
+            # It ended in the moment between its log-in and here, when nobody listened.
+            lost()
         if self._listens and place == self._places[0]:
             link.subscribe(_MAX_DELIVERIES, poisoned)
         while link.is_open:
