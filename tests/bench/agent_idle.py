@@ -34,7 +34,9 @@ def main() -> None:
     """Print start to first verdict, to all verdicts, to the served page; RSS; CPU of one core."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gaia-bench-")))
-        postgres, nats = LocalPostgres(folder / "pg"), LocalNats(folder / "nats")
+        # A password that is also a word of the log would be masked there.
+        postgres = LocalPostgres(folder / "pg", password="of-the-bench")
+        nats = LocalNats(folder / "nats")
         for server in (postgres, nats):
             server.start()
             stack.callback(server.stop)

@@ -50,7 +50,9 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gaia-bench-")))
         hook = stack.enter_context(webhook())
-        postgres, nats = LocalPostgres(folder / "pg"), LocalNats(folder / "nats")
+        # A password that is also a word of the log would be masked there.
+        postgres = LocalPostgres(folder / "pg", password="of-the-bench")
+        nats = LocalNats(folder / "nats")
         for server in (postgres, nats):
             server.start()
             stack.callback(server.stop)
@@ -107,7 +109,11 @@ def _settled(agent: AgentProcess, name: str) -> None:
         ]
         return bool(states) and states[-1] == "up"
 
-    _wait(up, 40)
+    try:
+        _wait(up, 40)
+    except TimeoutError:
+        told = [line for _, line in agent.lines if line.get("service") == name]
+        raise TimeoutError(f"{name} is not up: {told[-3:]}") from None
     threading.Event().wait(2.5)
 
 
