@@ -47,7 +47,7 @@ def _maintenance(root: Mapping, scopes: MappingType[str, Scope], problems: Probl
 
 
 def _listens(scope: Scope, places: Places, problems: Problems) -> None:
-    for field in ("listen", "otlp_listen", "otlp_grpc_listen"):
+    for field in ("listen", "otlp_listen"):
         address = getattr(scope.agent, field)
         if address is not None and not _LISTEN.fullmatch(address):
             places.own(

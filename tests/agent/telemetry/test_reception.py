@@ -47,7 +47,7 @@ TRACE_JSON = {
             "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "my.service"}}]},
             "scopeSpans": [
                 {
-                    "scope": {"name": "my.library", "version": "1.0.0"},
+                    "scope": {"name": "my.scope", "version": "1.0.0"},
                     "spans": [
                         {
                             "traceId": "5B8EFFF798038103D269B633813FC60C",
