@@ -1,7 +1,8 @@
 """The judge's memory on disk: alerts, episodes, silences, the outbox and what happened, in one SQLite file.
 
-A state change and the notices it causes are one transaction, synced before anything is sent. When the disk
-fails, the journal goes on in memory, says so in `trouble`, and moves back when the disk is well again.
+A state change and the notices it causes are one transaction, synced before anything is sent. A full disk is
+met with room kept inside the file; when that is used up or the disk fails, the journal goes on in memory,
+says so in `trouble`, and moves back when the disk is well again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from alerts.batch import Batch, Happening, OutboxRow, SavedAlert
 from alerts.machine import Standing
 from alerts.notice import Notice
+from alerts.reserve import keep_room
 from alerts.silence import Silence
 from alerts.told import Told
 
@@ -49,19 +51,25 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITH
 _T = TypeVar("_T")
 _KEEP_S: Final = 30 * 86400.0
 _EVENTS_KEPT: Final = 100_000
+_ROOM_BYTES: Final = 1 << 20
 
 
 class Journal:
-    """The only door to the file. Used from one thread. `path` None keeps everything in memory."""
+    """The only door to the file. Used from one thread. `path` None keeps everything in memory.
 
-    def __init__(self, path: Path | None = None) -> None:
+    `room_bytes` are kept free inside the file, so that a full disk refuses no transaction at once.
+    """
+
+    def __init__(self, path: Path | None = None, *, room_bytes: int = _ROOM_BYTES) -> None:
         self._path = path
+        self._room_bytes = room_bytes
         self._listeners: list[Callable[[tuple[OutboxRow, ...]], None]] = []
         self.trouble: str | None = None
         try:
             self._db = _opened(path)
         except sqlite3.DatabaseError as error:
             self._db = self._fresh_after(error)
+        self._keep_room()
 
     def on_outbox(self, listener: Callable[[tuple[OutboxRow, ...]], None]) -> None:
         """Call `listener` with the rows of each later commit, after it is on disk."""
@@ -185,6 +193,7 @@ class Journal:
             )
 
         self._written(write)
+        self._keep_room()
 
     def try_disk(self) -> bool:
         """After trouble, move back from memory to the file. True when the file is in use."""
@@ -199,12 +208,19 @@ class Journal:
         self._db.close()
         self._db = disk
         self.trouble = None
+        self._keep_room()
         logger.info("journal.recovered")
         return True
 
     def close(self) -> None:
         """Release the file."""
         self._db.close()
+
+    def _keep_room(self) -> None:
+        if self._path is None or self.trouble is not None:
+            return
+        if not keep_room(self._db, self._path, self._room_bytes):
+            logger.warning("journal.no_room", extra={"path": str(self._path), "room_bytes": self._room_bytes})
 
     def _rows(self, where: str, arguments: tuple[str, ...]) -> tuple[OutboxRow, ...]:
         found = self._db.execute(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -290,7 +293,7 @@ def _trouble(journal: Journal) -> str | None:
 
 def test_a_journal_that_cannot_be_written_goes_on_in_memory_says_so_and_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
-    journal = Journal(path)
+    journal = Journal(path, room_bytes=0)
     journal.commit(Batch(outbox=[("a", 0, notice(1))]), 1.0)
     # A full disk, as SQLite sees it: the file may not grow.
     pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
@@ -303,6 +306,35 @@ def test_a_journal_that_cannot_be_written_goes_on_in_memory_says_so_and_comes_ba
     assert _trouble(journal) is None
     journal.close()
     assert len(Journal(path).queued()) == 59
+
+
+def test_a_full_disk_refuses_no_page_and_forgets_none_over_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    journal = Journal(path)
+    journal.commit(Batch(outbox=[("a", 0, notice(1))]), 1.0)
+    with no_file_may_grow(tmp_path):
+        for number in range(2, 200):
+            journal.commit(Batch(outbox=[("a", 0, notice(number))]), 2.0)
+            if number % 20 == 0:
+                journal.prune(3.0)
+        assert _trouble(journal) is None
+        # The process dies here: nothing is closed, the next one finds the files as they are.
+        after = Journal(path)
+        assert len(after.queued()) == 199
+        after.commit(Batch(outbox=[("a", 0, notice(200))]), 4.0)
+        assert _trouble(after) is None
+
+
+@contextmanager
+def no_file_may_grow(folder: Path) -> Iterator[None]:
+    """What a full disk does to files that exist, for this process alone."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(file.stat().st_size for file in folder.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_damaged_journal_is_put_aside_and_a_place_that_cannot_be_written_is_memory(tmp_path: Path) -> None:
