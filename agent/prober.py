@@ -38,6 +38,7 @@ class Watch(Struct, frozen=True, kw_only=True):
     timeout_s: float
     slower_than_s: float | None
     depends_on: tuple[str, ...] = ()
+    confirm: ConfirmPolicy = ConfirmPolicy()
 
     def same_work(self, other: Watch) -> bool:
         """Whether a reload may keep this watch's open connections."""
@@ -46,6 +47,7 @@ class Watch(Struct, frozen=True, kw_only=True):
             and self.kind == other.kind
             and self.options == other.options
             and (self.interval_s, self.timeout_s) == (other.interval_s, other.timeout_s)
+            and self.confirm == other.confirm
         )
 
 
@@ -68,12 +70,10 @@ class Prober:
         board: Board,
         clock: Clock,
         told: Callable[[Look], None],
-        policy: ConfirmPolicy | None = None,
     ) -> None:
         self._board = board
         self._clock = clock
         self._told = told
-        self._policy = policy or ConfirmPolicy()
         self._watches: dict[TargetKey, Watch] = {}
         self._looking: dict[TargetKey, asyncio.Task[None]] = {}
         self._confirming: dict[TargetKey, asyncio.TimerHandle] = {}
@@ -181,17 +181,17 @@ class Prober:
         if self._watches.get(key) is not watch:
             return
         try:
-            self._conclude(observation, lag_s, missed)
+            self._conclude(watch, observation, lag_s, missed)
         except Exception:
             logger.exception("probe.conclusion_failed", extra={"target": str(key)})
 
-    def _conclude(self, observation: Observation, lag_s: float, missed: int) -> None:
-        key = observation.target.key
+    def _conclude(self, watch: Watch, observation: Observation, lag_s: float, missed: int) -> None:
+        key = watch.target.key
         row = self._board.row(key)
         if row is None:
             return
         before = row.verdict
-        verdict, confirm_after_s = step(before, observation, self._policy)
+        verdict, confirm_after_s = step(before, observation, watch.confirm)
         self._board.record(observation, verdict)
         if confirm_after_s is not None:
             self._confirming[key] = asyncio.get_running_loop().call_later(

@@ -128,4 +128,5 @@ def _watch(
         timeout_s=float((check or component).timeout),
         slower_than_s=None if slower_than is None else float(slower_than),
         depends_on=scope.dependencies.get(component.name, ()),
+        confirm=component.confirm,
     )

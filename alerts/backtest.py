@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import merge
 from typing import Final
 
@@ -56,8 +56,17 @@ class Replay(Struct, frozen=True, kw_only=True):
         return count
 
 
-def backtest(plan: JudgePlan, looks: Iterable[Observation], samples: Iterable[RequestSample]) -> Replay:
-    """Judge the past as it was seen, both in order of time. Nobody is called and nothing is written."""
+def backtest(
+    plan: JudgePlan,
+    looks: Iterable[Observation],
+    samples: Iterable[RequestSample],
+    *,
+    confirm: Mapping[TargetKey, ConfirmPolicy],
+) -> Replay:
+    """Judge the past as it was seen, both in order of time. Nobody is called and nothing is written.
+
+    `confirm` holds how each target's looks become its verdict.
+    """
     judge: Judge | None = None
     verdicts: dict[TargetKey, Verdict] = {}
     story = _Story()
@@ -74,7 +83,7 @@ def backtest(plan: JudgePlan, looks: Iterable[Observation], samples: Iterable[Re
             continue
         key = thing.target.key
         before = verdicts.get(key, Verdict())
-        verdicts[key], _ = step(before, thing, ConfirmPolicy())
+        verdicts[key], _ = step(before, thing, confirm.get(key, ConfirmPolicy()))
         judge.observe(thing, verdicts[key])
         if verdicts[key].state is not before.state:
             story.take(judge.look(key, at_s))

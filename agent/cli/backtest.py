@@ -29,8 +29,9 @@ from checks.finding import Finding, State
 from checks.observation import Observation
 from checks.reason import Reason
 from checks.resolver import CachingResolver
-from checks.target import Target
+from checks.target import Target, TargetKey
 from checks.units import Duration
+from checks.verdict import ConfirmPolicy
 
 _REASONS: Final = {reason.value: reason for reason in Reason}
 # What is kept of a look says neither whether its evidence was hard; these reasons always are.
@@ -72,10 +73,15 @@ def run(args: argparse.Namespace) -> int:
     """0 when the past was replayed, 3 when there is none, or the file or a rule is wrong."""
     path = (args.data / "history.db").absolute()
     try:
-        plan = _plan(args)
+        plan, confirm = _plan(args)
         since_s = time.time() - Duration.parse(args.last)
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            replay = backtest(plan, _looks(database, plan, since_s), _samples(database, plan.env, since_s))
+            replay = backtest(
+                plan,
+                _looks(database, plan, since_s),
+                _samples(database, plan.env, since_s),
+                confirm=confirm,
+            )
     except PlatformError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -95,14 +101,16 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _plan(args: argparse.Namespace) -> JudgePlan:
+def _plan(args: argparse.Namespace) -> tuple[JudgePlan, dict[TargetKey, ConfirmPolicy]]:
+    """What is judged, and how each target's failures are confirmed."""
     from agent.platform.load import load
 
     overlay = args.rules if args.rules is not None else args.overlay
     platform = load(args.config, overlay=overlay, environ=os.environ)
     scope = platform.scope(platform.name_of(args.env), calls=False)
     kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
-    plan = plan_of(scope, watches(scope, kit))
+    watched = tuple(watches(scope, kit))
+    plan = plan_of(scope, watched)
     chosen: dict[str, Rule] = dict(plan.rules)
     if args.rule:
         known = {**scope.alerts.rules, **scope.rules}
@@ -110,7 +118,7 @@ def _plan(args: argparse.Namespace) -> JudgePlan:
         if missing:
             raise ValueError(f'there is no rule "{missing[0]}"; there are: {", ".join(known)}')
         chosen = {name: known[name] for name in args.rule}
-    return replace(plan, rules=chosen)
+    return replace(plan, rules=chosen), {watch.target.key: watch.confirm for watch in watched}
 
 
 def _looks(database: sqlite3.Connection, plan: JudgePlan, since_s: float) -> Iterator[Observation]:

@@ -30,6 +30,7 @@ from checks.catalog import kind as check_kind
 from checks.catalog import names as check_names
 from checks.http.options import HttpOptions, check_url
 from checks.units import Duration
+from checks.verdict import ConfirmPolicy
 from checks.wire.tls_options import TlsOptions
 
 C = TypeVar("C", Database, Broker, Host)
@@ -68,12 +69,17 @@ class ComponentReader:
             return None
         timing = self._timing(node)
         service = self._reader.table(
-            without(node, "checks", "http"),
+            without(node, "checks", "http", "confirm"),
             Service,
             key=key,
-            fixed={"name": name, "vantages": (), "checks": self._checks(node, key, timing)},
+            fixed={
+                "name": name,
+                "vantages": (),
+                "checks": self._checks(node, key, timing),
+                "confirm": self._confirm(node, key),
+            },
             defaults={**timing, "machines": self._environment.machines},
-            also=("checks", "http", "environments"),
+            also=("checks", "http", "confirm", "environments"),
         )
         http = node.get("http") or Mapping(node.at, {})
         if not self._reachable(node, key):
@@ -108,6 +114,7 @@ class ComponentReader:
             return None
         timing = self._timing(node)
         checks = self._checks(node, key, timing)
+        confirm = self._confirm(node, key)
         own = wanted.__struct_encode_fields__
         kind = node.get("kind")
         kind_name = kind.text if isinstance(kind, Scalar) else DEFAULT_KINDS[wanted.__name__]
@@ -117,12 +124,12 @@ class ComponentReader:
         theirs = options_type.__struct_encode_fields__
         foreign: list[str] = [known for known in theirs if known not in own]
         table = self._reader.table(
-            without(node, "checks", *foreign),
+            without(node, "checks", "confirm", *foreign),
             wanted,
             key=key,
-            fixed={"name": name, "checks": checks, "options": _NO_OPTIONS},
+            fixed={"name": name, "checks": checks, "confirm": confirm, "options": _NO_OPTIONS},
             defaults=timing,
-            also=(*foreign, "checks", "environments"),
+            also=(*foreign, "checks", "confirm", "environments"),
         )
         shared: list[str] = [known for known in theirs if known in own and known in node.entries]
         options = self._reader.table(
@@ -194,6 +201,15 @@ class ComponentReader:
             "interval": interval,
             "timeout": Duration(min(_MAX_TIMEOUT_S, _TIMEOUT_SHARE * interval)),
         }
+
+    def _confirm(self, node: Mapping, key: str) -> ConfirmPolicy:
+        """What is said of this component over what is said of the environment, key by key."""
+        general = self._environment.confirm
+        own = node.get("confirm")
+        if own is None or is_null(own):
+            return general
+        defaults = msgspec.structs.asdict(general)
+        return self._reader.table(own, ConfirmPolicy, key=f"{key}.confirm", defaults=defaults) or general
 
     def _checks(self, node: Mapping, key: str, timing: dict[str, object]) -> dict[str, CheckSpec]:
         checks = node.get("checks")

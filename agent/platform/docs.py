@@ -21,9 +21,12 @@ from checks.catalog import kind as check_kind
 from checks.catalog import names as check_names
 from checks.secret import Secret
 from checks.units import Duration, Ratio, Size
+from checks.verdict import ConfirmPolicy
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "gaia-yaml.md"
 _FILLED_IN: Final = ("name", "vantages", "options")
+# Where the tables live whose keys MEANINGS explains.
+_EXPLAINED: Final = (model.__name__, ConfirmPolicy.__module__)
 
 # Above it the page is written by hand.
 MARK: Final = "<!-- From here on: python -m agent.platform.docs -->\n"
@@ -34,6 +37,7 @@ def reference() -> str:
     parts = ["## The keys\n" + _rows(("key", "what it is"), _sections())]
     for title, wanted in (
         ("environments", model.Environment),
+        ("confirm", ConfirmPolicy),
         ("machines", model.Machines),
         ("machines.scale_out", model.ScaleOut),
         ("logging", model.Logging),
@@ -109,7 +113,7 @@ def _paragraph(wanted: type) -> str:
 def _table(wanted: type[msgspec.Struct], *, leave_out: Iterable[str] = ()) -> str:
     struct = inspect.type_info(wanted)
     assert isinstance(struct, inspect.StructType)
-    meanings = MEANINGS.get(wanted.__name__, {}) if wanted.__module__ == model.__name__ else {}
+    meanings = MEANINGS.get(wanted.__name__, {}) if wanted.__module__ in _EXPLAINED else {}
     hidden = {*leave_out, *(_FILLED_IN if wanted.__module__ == model.__name__ else ())}
     rows = []
     for field in struct.fields:

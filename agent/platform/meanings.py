@@ -12,6 +12,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "scaling": "How it grows and shrinks, in words; `machines` has the numbers.",
         "data": "What data it holds and what may be done with it.",
         "check_interval": "How often each target is looked at. A timeout is 5 s or 0.8 of this, the shorter.",
+        "confirm": "How a first failure, and a first good look after one, is confirmed.",
         "log_level": "The services' log level.",
         "alerts": "The policy by which it is judged. An empty policy judges silently and calls nobody.",
         "machines": "How many machines each service has, unless it says otherwise.",
@@ -19,6 +20,14 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "retention": "How long the agent keeps what it saw here.",
         "rotate_secrets": "The age at which a secret is to be replaced.",
         "deploy": "How it is deployed to.",
+    },
+    "ConfirmPolicy": {
+        "soft_failures": "So many failing looks in a row decide when they are soft: timeout, slow, 5xx.",
+        "soft_after": "When fresh looks follow the first of them.",
+        "hard_failures": "So many decide when the last is hard: refused, reset, an error the server spoke.",
+        "hard_after": "When fresh looks follow the first of them.",
+        "recoveries": "So many good looks in a row end a failure.",
+        "recovery_after": "When fresh looks follow the first of them.",
     },
     "Machines": {
         "auto_stop": "What Fly.io's proxy does with idle machines. With min 0, being asleep is no fault.",
@@ -67,6 +76,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Service": {
         "interval": "Default: the environment's `check_interval`.",
         "timeout": "Default: 5 s or 0.8 of the interval, the shorter.",
+        "confirm": "How its failures are confirmed. Default, key by key: the environment's.",
         "url": "Where users reach it.",
         "internal_url": "Where other services reach it.",
         "instances": "Addresses of single instances, each probed on its own.",
@@ -87,6 +97,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Database": {
         "interval": "Default: the environment's `check_interval`.",
         "timeout": "Default: 5 s or 0.8 of the interval, the shorter.",
+        "confirm": "How its failures are confirmed. Default, key by key: the environment's.",
         "url": "With user and password: from a variable.",
         "kind": "What looks at it; its keys stand in this table too.",
         "app": "Its Fly.io app.",
@@ -112,6 +123,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Broker": {
         "interval": "Default: the environment's `check_interval`.",
         "timeout": "Default: 5 s or 0.8 of the interval, the shorter.",
+        "confirm": "How its failures are confirmed. Default, key by key: the environment's.",
         "url": "One server or several with commas; with a password: from a variable.",
         "kind": "What looks at it; its keys stand in this table too.",
         "monitor_url": "The HTTP monitoring port of each server, in the same order.",
@@ -128,6 +140,7 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Host": {
         "interval": "Default: the environment's `check_interval`.",
         "timeout": "Default: 5 s or 0.8 of the interval, the shorter.",
+        "confirm": "How its failures are confirmed. Default, key by key: the environment's.",
         "kind": "What looks at it; its keys stand in this table too.",
         "checks": "Further checks: a name, a `kind`, and that kind's keys.",
     },

@@ -10,6 +10,7 @@ import msgspec
 from checks.http.options import HttpOptions
 from checks.secret import Secret
 from checks.units import Duration, Ratio, Size
+from checks.verdict import ConfirmPolicy
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -118,6 +119,7 @@ class Environment(Table, frozen=True, kw_only=True):
     scaling: str = ""
     data: str = ""
     check_interval: Duration = Duration(10)
+    confirm: ConfirmPolicy = ConfirmPolicy()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     alerts: Text = "comprehensive"
     machines: Machines | None = None
@@ -159,6 +161,7 @@ class Service(Table, frozen=True, kw_only=True):
     name: str
     interval: Duration
     timeout: Duration
+    confirm: ConfirmPolicy = ConfirmPolicy()
     url: str | None = None
     internal_url: str | None = None
     instances: tuple[Text, ...] = ()
@@ -198,6 +201,7 @@ class Database(Table, frozen=True, kw_only=True):
     name: str
     interval: Duration
     timeout: Duration
+    confirm: ConfirmPolicy = ConfirmPolicy()
     url: Secret
     kind: Text = DEFAULT_KINDS["Database"]
     app: str | None = None
@@ -221,6 +225,7 @@ class Broker(Table, frozen=True, kw_only=True):
     name: str
     interval: Duration
     timeout: Duration
+    confirm: ConfirmPolicy = ConfirmPolicy()
     url: Secret
     kind: Text = DEFAULT_KINDS["Broker"]
     monitor_url: str | None = None
@@ -242,6 +247,7 @@ class Host(Table, frozen=True, kw_only=True):
     name: str
     interval: Duration
     timeout: Duration
+    confirm: ConfirmPolicy = ConfirmPolicy()
     kind: Text = DEFAULT_KINDS["Host"]
     checks: dict[str, CheckSpec] = {}
     options: msgspec.Struct

@@ -7,6 +7,7 @@ from collections.abc import Mapping as MappingType
 from typing import Final
 
 from agent.platform import machine_sizes
+from agent.platform.confirmation import check_confirmation
 from agent.platform.model import Service
 from agent.platform.place import Places
 from agent.platform.problem import Problems, Severity
@@ -25,6 +26,7 @@ def check(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) ->
     check_references(root, scopes, places, problems)
     check_rules(scopes, places, problems)
     _environments(scopes, places, problems)
+    check_confirmation(scopes, places, problems)
     _maintenance(root, scopes, problems)
     for scope in scopes.values():
         _listens(scope, places, problems)

@@ -9,7 +9,7 @@ import msgspec
 
 from agent.platform.effective import own_view
 from agent.platform.scope import Scope
-from agent.platform.tree import Mapping, Node, Scalar, Sequence, find
+from agent.platform.tree import Mapping, Node, Scalar, Sequence, find, overlay
 from alerts.rule import signal
 from checks.secret import Secret
 
@@ -17,6 +17,7 @@ DEFAULT: Final = "default"
 _COMPONENTS: Final = ("services", "databases", "brokers", "hosts", "variables")
 _TABLES: Final = ("agent", "security", "telemetry")
 # Options and ways to probe repeat what stands above them; the name is the key.
+_KEY_BY_KEY: Final = {"confirm"}
 _REPEATED: Final = {"name", "vantages"}
 
 
@@ -58,7 +59,12 @@ def _inherited(environment: Node | None) -> dict[str, Node]:
     """What a component has of its environment when it says nothing itself."""
     if environment is None:
         return {}
-    sources = {"interval": "check_interval", "timeout": "check_interval", "machines": "machines"}
+    sources = {
+        "interval": "check_interval",
+        "timeout": "check_interval",
+        "machines": "machines",
+        "confirm": "confirm",
+    }
     found = {key: find(environment, source) for key, source in sources.items()}
     return {key: node for key, node in found.items() if node is not None}
 
@@ -75,11 +81,14 @@ def _table(
             continue
         # A kind's options stand in the component's own table, a further check's in the check's.
         place = written if name == "options" else find(written, name) if written is not None else None
+        lent = (inherited or {}).get(name)
+        if name in _KEY_BY_KEY and isinstance(place, Mapping) and isinstance(lent, Mapping):
+            place = overlay(lent, place)
         path = key if name == "options" else f"{key}.{name}"
         if name == "options" and isinstance(value, msgspec.Struct):
             yield from _own_options(path, table, value, place)
         else:
-            yield from _value(path, value, place or (inherited or {}).get(name))
+            yield from _value(path, value, place or lent)
 
 
 def _own_options(

@@ -11,6 +11,8 @@ from checks.finding import Finding, State
 from checks.observation import Occasion
 from checks.reason import Reason
 from checks.target import Kind, Target, TargetKey
+from checks.units import Duration
+from checks.verdict import ConfirmPolicy
 from tests.virtual_time import VirtualClock, run_virtual
 
 UP = Finding(state=State.UP, reason=Reason.OK, message="answered")
@@ -60,7 +62,14 @@ class Alarm:
         await asyncio.get_running_loop().create_future()
 
 
-def watch(name: str, check: Patient, *, alarm: Alarm | None = None, url: str = "http://127.0.0.1") -> Watch:
+def watch(
+    name: str,
+    check: Patient,
+    *,
+    alarm: Alarm | None = None,
+    url: str = "http://127.0.0.1",
+    confirm: ConfirmPolicy | None = None,
+) -> Watch:
     key = TargetKey(env="production", service=name, check="http", vantage="public")
     return Watch(
         target=Target(key=key, kind=Kind.SERVICE, address=name),
@@ -71,6 +80,7 @@ def watch(name: str, check: Patient, *, alarm: Alarm | None = None, url: str = "
         interval_s=10.0,
         timeout_s=5.0,
         slower_than_s=2.0,
+        confirm=confirm or ConfirmPolicy(),
     )
 
 
@@ -121,6 +131,28 @@ def test_hard_evidence_is_confirmed_within_100_ms_and_soft_within_one_and_a_half
 
     changes = {name: (after_s, state) for after_s, name, state in run_virtual(scenario)}
     assert changes == {"hard": (0.06, State.DOWN), "soft": (1.02, State.DOWN)}
+
+
+def test_each_watch_confirms_by_its_own_policy_and_a_reload_brings_another() -> None:
+    patient = ConfirmPolicy(soft_failures=3, soft_after=(Duration(4),))
+    hasty = ConfirmPolicy(soft_failures=1)
+
+    async def scenario(clock: VirtualClock) -> list[tuple[float, str, State]]:
+        one, other = Patient(), Patient()
+        prober, told, task = await started(
+            clock, watch("one", one, confirm=patient), watch("other", other, confirm=hasty)
+        )
+        one.finding = other.finding = BROKEN
+        prober.look_now(told.looks[0][1].row.target.key, Occasion.SCHEDULED)
+        prober.look_now(told.looks[1][1].row.target.key, Occasion.SCHEDULED)
+        await asyncio.sleep(4.5)
+        assert [look.verdict.doubt for _, look in told.looks if look.row.target.key.service == "one"][-1] == 2
+        await prober.place((watch("one", one, confirm=hasty), watch("other", other, confirm=hasty)))
+        await asyncio.sleep(0.1)
+        await ended(task)
+        return told.changes()[2:]
+
+    assert run_virtual(scenario) == [(0.11, "other", State.DOWN), (4.61, "one", State.DOWN)]
 
 
 def test_a_sentinels_cry_is_looked_into_at_once_and_decides_with_hard_evidence() -> None:

@@ -47,6 +47,19 @@ hosts: {here: {}}
     assert (web.interval_s, web.timeout_s, web.slower_than_s, web.depends_on) == (10.0, 5.0, 1.0, ("db",))
 
 
+def test_a_watch_confirms_as_its_component_and_else_its_environment_says(tmp_path: Path) -> None:
+    placed = built(
+        tmp_path,
+        """
+services:
+  web: {url: "http://web:80", confirm: {recoveries: 4}, checks: {port: {kind: tcp, address: "web:80"}}}
+  api: {url: "http://api:80", environments: {production: {confirm: {recoveries: 5}}}}
+databases: {db: {url: "postgres://db:5432/app"}}
+""",
+    )
+    assert [watch.confirm.recoveries for watch in placed] == [4, 4, 5, 2]
+
+
 @pytest.mark.parametrize(
     ("targets", "heartbeat_s"), [(4, 1), (50, 1), (51, 2), (400, 8), (1000, 32), (1001, 0)]
 )

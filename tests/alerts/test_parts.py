@@ -397,7 +397,7 @@ def test_a_backtest_says_when_a_rule_would_have_fired() -> None:
         )  # fmt: skip
         looks.append(Observation(target=target, at_s=1000.0 + 10 * number, duration_s=0, finding=finding))
     samples = [sample(1000.0 + 15 * n, 100 * n) for n in range(100)]
-    replay = backtest(plan(), looks, samples)
+    replay = backtest(plan(), looks, samples, confirm={})
     fired = [one for one in replay.episodes if one.alertname == "service_down"]
     assert [(one.component, one.fired_s, one.resolved_s) for one in fired] == [
         ("gateway", 1520.0, 1810.0),
@@ -408,5 +408,5 @@ def test_a_backtest_says_when_a_rule_would_have_fired() -> None:
 
 
 def test_nothing_is_known_of_a_past_without_looks() -> None:
-    assert backtest(plan(), [], []).episodes == ()
+    assert backtest(plan(), [], [], confirm={}).episodes == ()
     assert Standing().phase is Phase.OK

@@ -8,6 +8,7 @@ from checks.finding import Finding, State
 from checks.observation import Observation, Occasion
 from checks.reason import Reason
 from checks.target import Kind, Target, TargetKey
+from checks.units import Duration
 from checks.verdict import ConfirmPolicy, Verdict, step
 
 POLICY = ConfirmPolicy()
@@ -25,7 +26,10 @@ ASLEEP = Finding(state=State.ASLEEP, reason=Reason.ASLEEP, message="asleep")
 
 
 def looks(
-    *findings: Finding, start: Verdict | None = None, occasion: Occasion = Occasion.SCHEDULED
+    *findings: Finding,
+    start: Verdict | None = None,
+    occasion: Occasion = Occasion.SCHEDULED,
+    policy: ConfirmPolicy = POLICY,
 ) -> list[tuple[State, float | None]]:
     """The confirmed state and the wanted confirmation after each finding, one second apart."""
     verdict = start or Verdict()
@@ -34,7 +38,7 @@ def looks(
         observation = Observation(
             target=TARGET, at_s=float(second), duration_s=0.0, finding=finding, occasion=occasion
         )
-        verdict, confirm_after_s = step(verdict, observation, POLICY)
+        verdict, confirm_after_s = step(verdict, observation, policy)
         steps.append((verdict.state, confirm_after_s))
     return steps
 
@@ -68,6 +72,34 @@ def looks(
             [(State.UNKNOWN, 0.05), (State.DOWN, None), (State.DOWN, 0.25), (State.UP, None)],
             id="a recovery needs two",
         ),
+        pytest.param(
+            [REFUSED, REFUSED, SLOW, UP, UP],
+            [
+                (State.UNKNOWN, 0.05),
+                (State.DOWN, None),
+                (State.DOWN, 0.25),
+                (State.DOWN, 0.25),
+                (State.UP, None),
+            ],
+            id="a bad look of another kind is no first good one",
+        ),
+        pytest.param(
+            [UP, TIMEOUT, TIMEOUT, UP, TIMEOUT],
+            [(State.UP, None), (State.UP, 0.25), (State.UP, 0.75), (State.UP, None), (State.UP, 0.25)],
+            id="after a good look failures are counted from the first again",
+        ),
+        pytest.param(
+            [SLOW, SLOW, SLOW, UP, REFUSED, REFUSED],
+            [
+                (State.UNKNOWN, 0.25),
+                (State.UNKNOWN, 0.75),
+                (State.DEGRADED, None),
+                (State.DEGRADED, 0.25),
+                (State.DEGRADED, 0.05),
+                (State.DOWN, None),
+            ],
+            id="a good look is no witness of a crash",
+        ),
         pytest.param([UP, ASLEEP], [(State.UP, None), (State.ASLEEP, None)], id="sleep is read, not guessed"),
     ],
 )
@@ -97,6 +129,47 @@ def test_since_is_when_the_first_bad_look_was_taken() -> None:
         observation = Observation(target=TARGET, at_s=at_s, duration_s=0.0, finding=TIMEOUT)
         verdict, _ = step(verdict, observation, POLICY)
     assert (verdict.state, verdict.since_s, verdict.in_doubt) == (State.DOWN, 10.0, False)
+
+
+PATIENT = ConfirmPolicy(
+    soft_failures=4,
+    soft_after=(Duration(1), Duration(3)),
+    hard_failures=1,
+    recoveries=3,
+    recovery_after=(),
+)
+
+
+@pytest.mark.parametrize(
+    ("findings", "expected"),
+    [
+        pytest.param(
+            [UP, TIMEOUT, TIMEOUT, TIMEOUT, TIMEOUT],
+            [(State.UP, None), (State.UP, 1.0), (State.UP, 2.0), (State.UP, None), (State.DOWN, None)],
+            id="what the times do not reach, the regular looks decide",
+        ),
+        pytest.param([UP, REFUSED], [(State.UP, None), (State.DOWN, None)], id="one refusal may do"),
+        pytest.param(
+            [REFUSED, UP, UP, UP],
+            [(State.DOWN, None), (State.DOWN, None), (State.DOWN, None), (State.UP, None)],
+            id="a recovery may wait for the regular looks",
+        ),
+    ],
+)
+def test_another_policy_decides_otherwise(
+    findings: list[Finding], expected: list[tuple[State, float | None]]
+) -> None:
+    assert looks(*findings, policy=PATIENT) == expected
+
+
+@pytest.mark.parametrize(
+    "times",
+    [(0.0,), (0.001,), (0.25, 0.25), (1.0, 0.5), tuple(float(second) for second in range(1, 22))],
+    ids=["at once", "too soon", "twice", "backwards", "too many"],
+)
+def test_times_that_make_no_sense_are_refused(times: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="soft_after"):
+        ConfirmPolicy(soft_after=tuple(Duration(time) for time in times))
 
 
 @given(st.lists(st.sampled_from([UP, REFUSED, TIMEOUT, SLOW, STATUS, ASLEEP]), max_size=40))

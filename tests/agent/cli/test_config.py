@@ -59,6 +59,41 @@ def test_each_value_has_its_place(file: str, capsys: pytest.CaptureFixture[str])
     }
 
 
+def test_a_confirmation_policy_is_laid_key_by_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "confirm.yaml"
+    file.write_text(
+        "platform: shop\n"
+        "environments:\n"
+        "  staging: {}\n"
+        "  production:\n"
+        "    confirm: {recoveries: 3, soft_failures: 4}\n"
+        "services:\n"
+        "  web:\n"
+        "    url: https://shop.example\n"
+        "    confirm: {soft_failures: 5}\n"
+        "    environments:\n"
+        "      production: {confirm: {soft_after: [500ms, 2s]}}\n"
+    )
+    found = {}
+    for environment in ("production", "staging"):
+        assert main(["config", "show", "--config", str(file), "--env", environment, "--json"]) == 0
+        found[environment] = {
+            key.rpartition(".")[2]: (one["value"], one["origin"].removeprefix(f"{file}:"))
+            for key, one in shown(capsys).items()
+            if key.startswith("services.web.confirm.")
+        }
+    usual = {
+        "hard_failures": ("2", "default"),
+        "hard_after": ("[50ms]", "default"),
+        "recovery_after": ("[250ms]", "default"),
+        "soft_failures": ("5", "9"),
+    }
+    assert found == {
+        "production": usual | {"recoveries": ("3", "5"), "soft_after": ("[500ms, 2s]", "11")},
+        "staging": usual | {"recoveries": ("2", "default"), "soft_after": ("[250ms, 1s]", "default")},
+    }
+
+
 def test_what_an_environment_lends_is_found_there(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["config", "show", "services.web.interval", "--config", file, "--env", "staging", "--origin"])

@@ -36,11 +36,11 @@ def test_every_key_of_ours_has_its_meaning(table: type[msgspec.Struct]) -> None:
     assert set(MEANINGS[table.__name__]) == set(table.__struct_encode_fields__) - filled_in | beside
 
 
-def test_the_example_works_as_it_stands(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", BY_HAND, re.DOTALL)
-    platform = loaded(tmp_path, example)
-    assert platform.warnings == ()
-    assert len(example.splitlines()) <= 10
+def test_the_examples_work_as_they_stand(tmp_path: Path) -> None:
+    least, *more = re.findall(r"```yaml\n(.*?)```", BY_HAND, re.DOTALL)
+    assert len(least.splitlines()) <= 10
+    for example in (least, *more):
+        assert loaded(tmp_path, example).warnings == ()
 
 
 def test_every_command_on_the_page_exists() -> None:
