@@ -14,6 +14,8 @@ from agent.platform.scope import Scope
 
 _QUEUE_LINES: Final = 10_000
 _SHORTEST_SECRET: Final = 6
+# What these say below WARNING is prose without facts, and at DEBUG it holds the messages themselves.
+_QUIET: Final = ("apprise", "urllib3")
 
 
 def log_level(scopes: Iterable[Scope]) -> str:
@@ -45,6 +47,8 @@ class LogWriter:
         root = logging.getLogger()
         root.handlers[:] = [self._handler]
         root.setLevel(level)
+        for name in _QUIET:
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._listener.start()
 
     def reconfigure(self, *, level: str, secrets: Iterable[str]) -> None:

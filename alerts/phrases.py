@@ -7,7 +7,7 @@ from typing import Final
 from alerts.rule import Rule, TargetStateRule, signal
 
 _WHAT: Final = {
-    "slow_probes": "answers slowly",
+    "slow_probes": "answers slowly or not at all",
     "slow_request_ratio": "is slow",
     "error_ratio": "fails requests",
     "measure": "is over its limit",

@@ -74,18 +74,24 @@ def slow_probes(rule: SlowProbesRule, watch: Watch, now_s: float, *, firing: boo
     limit_s = float(rule.slower_than)
     slow = sum(_is_slow(look, limit_s) for look in last)
     needed = rule.recover_at_most + 1 if firing else rule.at_least
-    slowest = max((look.latency_s or 0.0 for look in last), default=0.0)
-    text = (
-        f"{slow} of the last {len(last)} looks failed or took over {rule.slower_than}, most {slowest:.2f} s"
-    )
     bad = slow >= needed or (firing and len(last) < rule.recover_out_of and slow > 0)
     return Reading(
         outcome=Outcome.BAD if bad else Outcome.GOOD,
         at_s=last[-1].at_s,
-        text=text,
+        text=_slowness(last, limit_s, rule),
         value=slow,
         threshold=rule.at_least,
     )
+
+
+def _slowness(last: list[Look], limit_s: float, rule: SlowProbesRule) -> str:
+    failed = sum(look.state is State.DOWN for look in last)
+    over = sum(look.state is not State.DOWN and _is_slow(look, limit_s) for look in last)
+    slowest = max((look.latency_s or 0.0 for look in last), default=0.0)
+    took = f"{over} of the last {len(last)} looks took over {rule.slower_than}, the slowest {slowest:.2f} s"
+    if not failed:
+        return took
+    return f"{took}; {failed} failed" if over else f"{failed} of the last {len(last)} looks failed"
 
 
 _SAYS_NOTHING = frozenset({State.UNKNOWN, State.ASLEEP, State.STARTING})

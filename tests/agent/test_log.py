@@ -58,3 +58,12 @@ def test_a_reload_changes_level_and_secrets(stream: io.StringIO) -> None:
     writer.stop()
     assert [line["event"] for line in lines(stream)] == ["seen"]
     assert "new-secret" not in stream.getvalue()
+
+
+def test_a_library_that_logs_messages_is_heard_only_when_it_warns(stream: io.StringIO) -> None:
+    writer = LogWriter(level="DEBUG", stream=stream)
+    logging.getLogger("apprise").debug("payload: a page's whole text")
+    logging.getLogger("apprise.plugins.json").info("Sent JSON notification")
+    logging.getLogger("apprise").warning("no service matched")
+    writer.stop()
+    assert [line["event"] for line in lines(stream)] == ["no service matched"]

@@ -221,6 +221,29 @@ def test_errors_of_one_service_fire_for_that_service_and_no_other(world: World) 
     assert world.said()[-1] == "resolve high_error_rate asset"
 
 
+@pytest.mark.parametrize(
+    ("looks_at", "text"),
+    [
+        ([(State.UP, 3.2)] * 3, "3 of the last 3 looks took over 2s, the slowest 3.20 s"),
+        ([(State.DOWN, None)] * 3, "3 of the last 3 looks failed"),
+        (
+            [(State.UP, 2.5), (State.DOWN, None), (State.UP, 2.1)],
+            "2 of the last 3 looks took over 2s, the slowest 2.50 s; 1 failed",
+        ),
+    ],
+    ids=["slow", "failed", "both"],
+)
+def test_looks_that_failed_are_not_said_to_be_slow(
+    looks_at: list[tuple[State, float | None]], text: str
+) -> None:
+    world = World(plan({"slow_probes": DEFAULT_RULES["slow_probes"]}))
+    world.pass_s(40, looks=False)
+    for state, latency_s in looks_at:
+        world.look("asset", state, latency_s=latency_s)
+        world.pass_s(10, looks=False)
+    assert world.alert("slow_probes", "asset").evidence == text
+
+
 def test_slow_answers_are_a_matter_of_chat_until_a_quarter_is_slow(world: World) -> None:
     for _ in range(36):
         world.requests("asset", 100, slow=8)
