@@ -6,7 +6,7 @@ The slim span keeps attributes as undecoded bytes, so that counting touches only
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -33,7 +33,7 @@ class SlimSpan(Protocol):
     kind: int
     start_time_unix_nano: int
     end_time_unix_nano: int
-    attributes: Iterable[bytes]
+    attributes: MutableSequence[bytes]
     status: bytes
 
 
