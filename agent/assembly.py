@@ -32,6 +32,7 @@ from agent.scraping import Scraping
 from agent.secrets import secrets
 from agent.settings import Settings, StartError
 from agent.telemetry.figures import Figures
+from agent.telemetry.grpc_server import GrpcMissingError
 from agent.telemetry.intake import Intake
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
@@ -176,9 +177,12 @@ class Agent:
     async def _receive(self, intake: Intake, scope: Scope) -> None:
         try:
             await intake.run()
+        except GrpcMissingError as error:
+            raise StartError(str(error)) from error
         except OSError as error:
+            places = filter(None, (scope.agent.otlp_listen, scope.agent.otlp_grpc_listen))
             raise StartError(
-                f"cannot take telemetry on {scope.agent.otlp_listen}: {error.strerror or error};"
+                f"cannot take telemetry on {' and '.join(places)}: {error.strerror or error};"
                 " choose another agent.otlp_listen, or null for none"
             ) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import msgspec
 from msgspec import NODEFAULT, inspect
@@ -13,7 +13,7 @@ from agent.platform import model
 from agent.platform.describe import told
 from agent.platform.meanings import MEANINGS
 from agent.platform.sections import SECTIONS
-from agent.telemetry.options import DestinationOptions, IntakeOptions
+from agent.telemetry.options import LISTENS, DestinationOptions, IntakeOptions
 from alerts import receiver
 from alerts.rule import DEFAULT_POLICIES, Rule, RuleCommon
 from alerts.section import AlertsSection
@@ -57,7 +57,10 @@ def reference() -> str:
     ):
         parts.append(f"### {title}\n{_paragraph(wanted)}\n\n{_table(wanted)}")
     parts.append(_alerts())
-    parts.append(_other("telemetry", IntakeOptions, "telemetry.destinations", DestinationOptions))
+    parts.append(
+        f"### telemetry\n{_paragraph(IntakeOptions)}\n\n{_table(IntakeOptions, leave_out=LISTENS)}\n"
+        f"### telemetry.destinations\n{_paragraph(DestinationOptions)}\n\n{_table(DestinationOptions)}"
+    )
     parts.append("## Kinds of check\n")
     for name in check_names():
         options = check_kind(name).options
@@ -99,11 +102,6 @@ def _alerts() -> str:
     )
     parts += [f"### alerts: {title}\n{_paragraph(wanted)}\n\n{_table(wanted)}" for title, wanted in tables]
     return "\n".join(parts)
-
-
-def _other(*named: Any) -> str:
-    pairs = zip(named[::2], named[1::2], strict=True)
-    return "\n".join(f"### {title}\n{_paragraph(wanted)}\n\n{_table(wanted)}" for title, wanted in pairs)
 
 
 def _paragraph(wanted: type) -> str:

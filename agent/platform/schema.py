@@ -23,7 +23,7 @@ from agent.platform.model import (
     Variable,
 )
 from agent.platform.sections import SECTIONS
-from agent.telemetry.options import IntakeOptions
+from agent.telemetry.options import LISTENS, IntakeOptions
 from alerts.receiver import Receiver
 from alerts.rule import Rule
 from alerts.section import AlertsSection
@@ -59,7 +59,7 @@ def schema() -> Json:
         "variables": _named(_or_null(writer.overridable(writer.table(Variable), "variable"))),
         "security": writer.overridable(writer.table(Security), "security"),
         "agent": writer.overridable(writer.table(Agent), "agent"),
-        "telemetry": writer.overridable(writer.table(IntakeOptions, leave_out=("listen",)), "telemetry"),
+        "telemetry": writer.overridable(writer.table(IntakeOptions, leave_out=LISTENS), "telemetry"),
         "latency_edges": writer.type_of(tuple[Duration, ...]),
         "probe_targets": writer.type_of(tuple[str, ...]),
         "probe_modules": {"type": "object"},

@@ -49,7 +49,7 @@ def _maintenance(root: Mapping, scopes: MappingType[str, Scope], problems: Probl
 
 
 def _listens(scope: Scope, places: Places, problems: Problems) -> None:
-    for field in ("listen", "otlp_listen"):
+    for field in ("listen", "otlp_listen", "otlp_grpc_listen"):
         address = getattr(scope.agent, field)
         if address is not None and not _LISTEN.fullmatch(address):
             places.own(
@@ -58,6 +58,14 @@ def _listens(scope: Scope, places: Places, problems: Problems) -> None:
                 ("agent", field),
                 f'"{address}" is not a place to listen: write host:port, such as 127.0.0.1:9877',
             )
+
+    if scope.agent.otlp_grpc_listen is not None and scope.agent.otlp_listen is None:
+        places.own(
+            problems,
+            scope.environment_name,
+            ("agent", "otlp_grpc_listen"),
+            "gRPC is taken in beside OTLP/HTTP: set agent.otlp_listen too",
+        )
 
 
 def _environments(scopes: MappingType[str, Scope], places: Places, problems: Problems) -> None:

@@ -18,6 +18,7 @@ JSON: Final = "application/json"
 # google.rpc.Code for each status we answer with.
 _CODES: Final = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 411: 3, 413: 8, 415: 3, 429: 8, 431: 3}
 _UNAVAILABLE: Final = 14
+_RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 _BAD_REQUEST: Final = "type.googleapis.com/google.rpc.BadRequest"
 
 
@@ -74,6 +75,25 @@ def failure(status: int, text: str, *, json: bool) -> bytes:
     if status == 400:
         violation = _bytes(1, b"body") + _bytes(2, text.encode())
         body += _bytes(3, _bytes(1, _BAD_REQUEST.encode()) + _bytes(2, _bytes(1, violation)))
+    return body
+
+
+def invalid_text(invalid: int) -> str:
+    """Why spans were left out."""
+    return f"{invalid} spans have no valid trace id and span id"
+
+
+def rpc_code(status: int) -> int:
+    """The google.rpc.Code, as gRPC numbers it, of an HTTP status."""
+    return _CODES.get(status, _UNAVAILABLE)
+
+
+def rpc_status(status: int, text: str, *, retry_after_s: int | None) -> bytes:
+    """A google.rpc.Status for gRPC's trailer; with a RetryInfo only where it may be sent again."""
+    body = b"\x08" + varint(rpc_code(status)) + _bytes(2, text.encode())
+    if retry_after_s is not None:
+        delay = b"\x08" + varint(retry_after_s)
+        body += _bytes(3, _bytes(1, _RETRY_INFO.encode()) + _bytes(2, _bytes(1, delay)))
     return body
 
 

@@ -14,6 +14,7 @@ from agent.telemetry.counting import Counting
 from agent.telemetry.durable_log import DurableLog, LogLimits
 from agent.telemetry.figures import Figures
 from agent.telemetry.forwarder import Forwarder
+from agent.telemetry.grpc_server import GrpcServer, require_grpc
 from agent.telemetry.http_server import HttpServer, ServerLimits, Site
 from agent.telemetry.ledger import Account
 from agent.telemetry.log_sources import LogSources
@@ -69,20 +70,33 @@ class Intake:
             Site(admit=self.reception.admit, answer=self.reception.answer, refuse=self.reception.refuse),
             ServerLimits(request_bytes=self._options.request, in_flight_bytes=self._options.in_flight),
         )
+        self._grpc = GrpcServer(
+            self.reception.accept,
+            token=self._options.token,
+            request_bytes=self._options.request,
+            in_flight_bytes=self._options.in_flight,
+        )
         self._log: DurableLog | None = None
         self._counting: Counting | None = None
         self._replay_to = 0
         self.forwarders: dict[str, Forwarder] = {}
         self._accounts: dict[tuple[str, Signal], Account] = {}
         self.opened = asyncio.Event()
-        self.port = 0
+        self.port = self.grpc_port = 0
 
     async def run(self) -> None:
-        """Serve until cancelled, then finish what was accepted. Raises OSError if the port is taken."""
+        """Serve until cancelled, then finish what was accepted.
+
+        Raises OSError if a port is taken, GrpcMissingError where gRPC is asked for and not installed.
+        """
+        if self._options.grpc_listen is not None:
+            require_grpc()
         self.port = await self._server.open(self._options.host, self._options.port)
         self.opened.set()
         logger.info("telemetry.listening", extra={"port": self.port})
         try:
+            if self._options.grpc_listen is not None:
+                self.grpc_port = await self._grpc.open(self._options.grpc_listen)
             while self._log is None:
                 try:
                     await self._open_log()
@@ -92,6 +106,7 @@ class Intake:
             await self._serve()
         finally:
             await self._server.close()
+            await self._grpc.close()
             self.reception.close()
             await self._close()
 

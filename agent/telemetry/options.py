@@ -11,6 +11,8 @@ from checks.secret import Secret
 from checks.units import Duration, Size
 
 _MIB: Final = 1024 * 1024
+# What is filled in from the table `agent`: no keys of `telemetry`.
+LISTENS: Final = ("listen", "grpc_listen")
 
 
 class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +58,7 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     listen: str = "127.0.0.1:4318"
+    grpc_listen: str | None = None
     token: Secret | None = None
     request: Size = Size(64 * _MIB)
     in_flight: Size = Size(64 * _MIB)

@@ -79,26 +79,28 @@ class Reception:
     async def answer(self, head: Head, body: bytes) -> Answer:
         signal = _PATHS[head.path]
         json = _media_type(head) == JSON
+        gzip = head.headers.get("content-encoding", "").lower() == "gzip"
         try:
-            invalid = await self._accept(signal, head, body)
+            invalid = await self.accept(signal, body, gzip=gzip, json=json)
         except Rejected as rejected:
             return self.refuse(head, rejected)
         except OSError as error:
             logger.warning("telemetry.log_failed", extra={"error": str(error)})
             return self.refuse(head, Rejected(503, "the disk cannot take it now", retry_after_s=1))
         if invalid:
-            text = f"{invalid} spans have no valid trace id and span id"
-            content = answers.partial(signal, invalid, text, json=json)
+            content = answers.partial(signal, invalid, answers.invalid_text(invalid), json=json)
         else:
             content = answers.success(json=json)
         return Answer(status=200, content_type=JSON if json else PROTOBUF, body=content)
 
-    async def _accept(self, signal: Signal, head: Head, body: bytes) -> int:
-        """Keep a body; the number of invalid spans left out. Returns once it is on disk."""
-        gzip = head.headers.get("content-encoding", "").lower() == "gzip"
+    async def accept(self, signal: Signal, body: bytes, *, gzip: bool = False, json: bool = False) -> int:
+        """Keep a body; the number of invalid spans left out. Returns once it is on disk.
+
+        Raises Rejected, and OSError when the disk cannot take it.
+        """
         plain = inflate(body, max_bytes=self._options.request) if gzip else body
         _, counting = await self._opened()
-        if _media_type(head) == JSON:
+        if json:
             body = plain = await self._from_json(signal, plain)
             gzip = False
         content = await counting.look(signal, plain)
