@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from alerts import external, maintenance
+from alerts import external
 from alerts.batch import Batch, Happening, SavedAlert
 from alerts.evidence import Evidence
 from alerts.external import ExternalAlert
@@ -24,10 +24,11 @@ from alerts.instance import (
 from alerts.journal import Journal
 from alerts.machine import Ended, Phase, Standing, Step, closed, resumed, step
 from alerts.plan import JudgePlan
+from alerts.quiet import Quiet
 from alerts.reading import Outcome, Reading, Unknown, unknown
 from alerts.requests import ErrorLog, RequestSample
 from alerts.roster import Roster
-from alerts.silence import Silence, silencing, validated
+from alerts.silence import Silence
 from alerts.story import Change
 from alerts.view import AlertView, Transition, view_of
 from checks.finding import State
@@ -53,7 +54,7 @@ class Judge:
         self._journal = journal
         self._evidence = Evidence(plan, now_s)
         self._roster = Roster(plan, self._evidence)
-        self._silences = {one.id: one for one in journal.silences()}
+        self._quiet = Quiet(journal.silences(), self._roster.active)
         self._unreported: tuple[Transition, ...] = ()
         self._last_tick_s = 0.0
         self._alive_s = now_s
@@ -194,23 +195,21 @@ class Judge:
 
     def silence(self, silence: Silence, now_s: float) -> Silence:
         """Put a silence in force. Raises ValueError when it has no end, author, comment or matcher."""
-        self._silences[silence.id] = validated(silence, now_s)
+        self._quiet.add(silence, now_s)
         self._journal.commit(Batch(silences=[silence]), now_s)
         return silence
 
     def expire(self, silence_id: str, now_s: float) -> bool:
         """End a silence now; False when there is none in force."""
-        silence = self._silences.get(silence_id)
-        if silence is None or silence.ends_at_s <= now_s:
+        ended = self._quiet.expire(silence_id, now_s)
+        if ended is None:
             return False
-        ended = msgspec.structs.replace(silence, ends_at_s=now_s, starts_at_s=min(silence.starts_at_s, now_s))
-        self._silences[silence_id] = ended
         self._journal.commit(Batch(silences=[ended]), now_s)
         return True
 
     def silences(self) -> tuple[Silence, ...]:
         """Every silence remembered, ended ones of the last days included."""
-        return tuple(self._silences.values())
+        return self._quiet.all()
 
     def reload(self, plan: JudgePlan, now_s: float) -> tuple[Transition, ...]:
         """Take over a new plan. States stay by identity; what is gone resolves and says why."""
@@ -293,7 +292,7 @@ class Judge:
         ]
         if self._roster.active or self._herald.told:
             on = [one for one in due if one.standing.firing] if only else self._roster.on()
-            self._quiet(on, now_s)
+            self._quiet.mark(on, self._plan.maintenance, self._herald.graph, now_s)
             self._herald.settle(on, batch, now_s, whole=not only)
         if batch:
             self._journal.commit(batch, now_s)
@@ -336,7 +335,7 @@ class Judge:
         elif happened is Step.RESOLVED:
             reason = Ended.EXPIRED if external.expired(instance, now_s) else after.ended or Ended.RECOVERED
             self._herald.resolved(instance, reason, batch, now_s)
-            self._expire_on_resolve(instance, batch, now_s)
+            batch.silences += self._quiet.resolved(instance, now_s)
         return self._transition(instance, before.phase, happened, text, now_s)
 
     def _end(self, instance: Instance, reason: Ended, batch: Batch, now_s: float) -> Transition:
@@ -409,40 +408,6 @@ class Judge:
             watch.verdict.state in (State.DOWN, State.UNKNOWN) or watch.verdict.in_doubt for watch in watches
         )
         self._evidence.isolated = bad >= _ISOLATED_SHARE * len(watches) > 0
-
-    def _quiet(self, on: list[Instance], now_s: float) -> None:
-        """Mark what silences and maintenance windows keep untold."""
-        silences = [one for one in self._silences.values() if one.active(now_s)]
-        windows = self._plan.maintenance
-        for instance in on:
-            instance.silenced_by = ""
-            if silences or windows:
-                instance.silenced_by = self._silenced(instance, silences, now_s)
-
-    def _silenced(self, instance: Instance, silences: list[Silence], now_s: float) -> str:
-        labels = instance.labels | instance.rule.labels | {"severity": instance.rule.severity.value}
-        found = silencing(silences, labels, now_s)
-        if found is not None:
-            return found.id
-        for cause in self._herald.graph.causes(instance.component):
-            above = self._roster.active.get(cause, ())
-            for silence in silences:
-                if silence.covers_dependents and any(silence.matches(one.labels) for one in above):
-                    return silence.id
-        window = maintenance.open_window(self._plan.maintenance, instance.component, now_s)
-        return f"maintenance: {window.comment or window.cron}" if window is not None else ""
-
-    def _expire_on_resolve(self, instance: Instance, batch: Batch, now_s: float) -> None:
-        for silence in list(self._silences.values()):
-            if not (silence.expire_on_resolve and silence.active(now_s) and silence.matches(instance.labels)):
-                continue
-            still = any(
-                silence.matches(one.labels) for instances in self._roster.active.values() for one in instances
-            )
-            if not still:
-                ended = msgspec.structs.replace(silence, ends_at_s=now_s)
-                self._silences[silence.id] = ended
-                batch.silences.append(ended)
 
 
 def _saved(instance: Instance) -> SavedAlert:
