@@ -72,7 +72,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 def explain(desk: Desk, name: str, now_s: float) -> tuple[Explanation, ...]:
     """Every alert of that name, fingerprint, episode or `name service`; the most telling first."""
-    wanted = [view for view in desk.judge.instances(now_s) if _called(view, name)]
+    wanted = [view for view in desk.judge.instances(now_s, of=name) if _called(view, name)]
     order = (Phase.FIRING, Phase.RECOVERING, Phase.PENDING, Phase.OK)
     wanted.sort(key=lambda view: (order.index(view.state), -view.since_s))
     return tuple(_explained(desk, view) for view in wanted)

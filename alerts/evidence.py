@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from alerts.instance import Instance
+from alerts.duty import Duty, Named
+from alerts.instance import Source
 from alerts.ledger import Ledger
 from alerts.plan import JudgePlan
 from alerts.reading import Reading, Unknown, unknown
@@ -36,6 +37,7 @@ from checks.verdict import Verdict
 
 _NEVER = 7 * 86400.0
 _WITNESS_WINDOW_S = 60.0
+_NO_LOGS = LogWindow()
 
 
 class Evidence:
@@ -82,12 +84,11 @@ class Evidence:
         quiet = [float(rule.quiet_for) for rule in rules if isinstance(rule, NewErrorLogRule)]
         self._quiet_for_s = min(quiet, default=_NEVER)
 
-    def look(self, observation: Observation, verdict: Verdict) -> Watch | None:
-        """Take in one look; None when its target is not watched."""
+    def look(self, observation: Observation, verdict: Verdict) -> None:
+        """Take in one look; nothing happens when its target is not watched."""
         watch = self.watches.get(observation.target.key)
         if watch is not None:
             watch.take(observation, verdict)
-        return watch
 
     def requests(self, sample: RequestSample) -> None:
         """Take in one source's counters."""
@@ -101,9 +102,12 @@ class Evidence:
         window = self._logs.setdefault(event.service, LogWindow())
         window.add(event.at_s, event.count, event.fingerprint, event.sample, quiet_for_s=self._quiet_for_s)
 
-    def shows(self, rule: Rule, watch: Watch) -> bool:
-        """Whether the target's last look shows what this rule is about."""
-        latest = watch.latest
+    def shows(self, rule: Rule, key: TargetKey | None) -> bool:
+        """Whether there is anything at this place that the rule is about: some numbers only a look shows."""
+        if not isinstance(rule, MeasureRule | MachinesBelowMinRule | BackupAgeRule):
+            return True
+        watch = self.watches.get(key) if key is not None else None
+        latest = watch.latest if watch is not None else None
         if latest is None:
             return False
         names = {measure.name for measure in latest.finding.measures}
@@ -114,30 +118,36 @@ class Evidence:
                 return latest.finding.reason.value.startswith("fly.") or any(
                     name.startswith("gaia_machine") for name in names
                 )
-            case BackupAgeRule():
+            case _:
                 return latest.finding.reason.value.startswith("backup.") or any(
                     name.startswith("gaia_backup") for name in names
                 )
-            case _:
-                return False
 
-    def calm(self, instance: Instance, now_s: float) -> bool:
-        """Whether a well alert can be left as it is without evaluating it: nothing it looks at stirs."""
-        if instance.key is None or not instance.by_looks or self.isolated:
-            return False
-        watch = self.watches.get(instance.key)
-        return watch is not None and watch.calm(now_s)
+    def stirring(self, duty: Duty, now_s: float) -> Named:
+        """The rules of a place that could be anything but good now: nothing else need be read."""
+        traffic = duty.component in self._ledgers
+        if duty.source is Source.TRAFFIC:
+            return duty.rules.every if traffic else ()
+        if duty.source is Source.LOGS:
+            return duty.rules.every if duty.component in self._logs else ()
+        watch = None if duty.key is None or self.isolated else self.watches.get(duty.key)
+        if watch is None or not watch.calm(now_s):
+            return duty.rules.every
+        return (*duty.rules.restless, *duty.rules.disputes) if traffic else duty.rules.restless
 
-    def read(self, instance: Instance, now_s: float) -> Reading:
-        """The rule's signal on what is known now. Raises only for defects of ours."""
-        if self.isolated and instance.component:
-            return unknown(Unknown.ISOLATED, instance.reading.at_s, "the agent itself is cut off")
-        firing = instance.standing.firing
-        rule = instance.rule
-        watch = self.watches.get(instance.key) if instance.key is not None else None
+    def read(
+        self, rule: Rule, component: str, key: TargetKey | None, now_s: float, *, firing: bool
+    ) -> Reading:
+        """The rule's signal on what is known now of a component, or of one of its targets.
+
+        Raises only for defects of ours.
+        """
+        if self.isolated and component:
+            return unknown(Unknown.ISOLATED, 0.0, "the agent itself is cut off")
+        watch = self.watches.get(key) if key is not None else None
         if watch is not None:
             return self._read_target(rule, watch, now_s, firing=firing)
-        return self._read_service(rule, instance.component, now_s, firing=firing)
+        return self._read_service(rule, component, now_s, firing=firing)
 
     def _read_target(self, rule: Rule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
         match rule:
@@ -227,7 +237,7 @@ class Evidence:
         return {service: traffic_seen}
 
     def _log(self, service: str) -> LogWindow:
-        return self._logs.setdefault(service, LogWindow())
+        return self._logs.get(service, _NO_LOGS)
 
     def _vouched(self, service: str, now_s: float) -> bool:
         watches = self.by_component.get(service, ())

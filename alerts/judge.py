@@ -6,14 +6,15 @@ one transaction. `observe` costs microseconds; `tick` spreads a full round over 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from alerts import external
-from alerts.batch import Batch, Happening, SavedAlert
+from alerts.batch import Batch, SavedAlert
+from alerts.duty import Duty
+from alerts.evaluation import Evaluation
 from alerts.evidence import Evidence
 from alerts.external import ExternalAlert
 from alerts.herald import Herald
@@ -22,7 +23,7 @@ from alerts.instance import (
     Source,
 )
 from alerts.journal import Journal
-from alerts.machine import Ended, Phase, Standing, Step, closed, resumed, step
+from alerts.machine import Ended, Phase, Standing, resumed
 from alerts.plan import JudgePlan
 from alerts.quiet import Quiet
 from alerts.reading import Outcome, Reading, Unknown, unknown
@@ -36,14 +37,10 @@ from checks.observation import Observation
 from checks.target import TargetKey
 from checks.verdict import Verdict
 
-logger = logging.getLogger(__name__)
-
 _LATELY: Final = 200
 _ALIVE_EVERY_S: Final = 30.0
 _PRUNE_EVERY_S: Final = 3600.0
-_BROKEN_AFTER: Final = 3
 _ISOLATED_SHARE: Final = 0.8
-_CALM: Final = Reading(outcome=Outcome.GOOD, at_s=0.0, text="every look remembered was good")
 
 
 class Judge:
@@ -53,7 +50,7 @@ class Judge:
         self._plan = plan
         self._journal = journal
         self._evidence = Evidence(plan, now_s)
-        self._roster = Roster(plan, self._evidence)
+        self._roster = Roster(plan)
         self._quiet = Quiet(journal.silences(), self._roster.active)
         self._unreported: tuple[Transition, ...] = ()
         self._last_tick_s = 0.0
@@ -66,15 +63,16 @@ class Judge:
             watches=self._evidence.by_component,
             episodes=(*journal.episodes(only_open=True), *journal.episodes(limit=_LATELY)),
         )
+        self._evaluation = Evaluation(
+            evidence=self._evidence, roster=self._roster, herald=self._herald, quiet=self._quiet
+        )
         self._resume(now_s)
 
     # What comes in.
 
     def observe(self, observation: Observation, verdict: Verdict) -> None:
         """Take in one look and the verdict it led to. Judges nothing yet: `look` and `tick` do."""
-        watch = self._evidence.look(observation, verdict)
-        if watch is not None:
-            self._roster.seen(watch)
+        self._evidence.look(observation, verdict)
 
     def requests(self, sample: RequestSample) -> None:
         """Take in the counters of one source."""
@@ -99,27 +97,28 @@ class Judge:
             fresh = external.instance_of(alert, self._plan.env)
             instance = self._roster.by_fingerprint.get(fresh.fingerprint)
             if instance is None or instance.source is not Source.EXTERNAL:
-                if 0 < alert.ends_at_s <= now_s or instance is not None:
+                if 0 < alert.ends_at_s <= now_s or instance is not None or self._roster.knows(fresh):
                     continue
                 instance = fresh
                 self._roster.add(instance)
             external.confirm(instance, alert, now_s)
             touched.append(instance)
-        self._unreported += self._round(touched, now_s)
+        self._unreported += self._round((), touched, now_s)
 
     # Judging.
 
     def look(self, key: TargetKey, now_s: float) -> tuple[Transition, ...]:
         """Evaluate only what hangs on one target: called right after its verdict changed."""
-        return self._round(self._roster.by_key.get(key, ()), now_s, only=True)
+        duty = self._roster.by_key.get(key)
+        return () if duty is None else self._round((duty,), (), now_s, only=True)
 
     def tick(self, now_s: float) -> tuple[Transition, ...]:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
         self._isolation()
         if now_s < self._last_tick_s:
             self._stepped_back(self._last_tick_s - now_s)
-        due = self._roster.due(self._last_tick_s, now_s)
-        transitions = (*self._unreported, *self._round(due, now_s))
+        due, active = self._roster.due(self._last_tick_s, now_s)
+        transitions = (*self._unreported, *self._round(due, active, now_s))
         self._unreported = ()
         self._last_tick_s = now_s
         if self._roster.active and now_s - self._alive_s >= _ALIVE_EVERY_S:
@@ -128,6 +127,7 @@ class Judge:
         if now_s - self._pruned_s >= _PRUNE_EVERY_S:
             self._pruned_s = now_s
             self._journal.prune(now_s)
+            self._roster.rest(now_s)
         return transitions
 
     def agent_gap(self, now_s: float) -> None:
@@ -144,11 +144,23 @@ class Judge:
 
     # What can be seen.
 
-    def instances(self, now_s: float | None = None) -> tuple[AlertView, ...]:
-        """Every alert there is, firing or not."""
+    def instances(self, now_s: float | None = None, *, of: str = "") -> tuple[AlertView, ...]:
+        """Every alert there is, firing or not; with `of` at least those of that name or component."""
         at_s = self._last_tick_s if now_s is None else now_s
-        told = self._herald.told_of
-        return tuple(view_of(one, told.get(one.fingerprint), at_s) for one in self._roster.order)
+        return tuple(
+            view_of(one, self._herald.told_of.get(one.fingerprint), at_s)
+            for one in self._roster.all(of)
+            if self._shown(one, at_s)
+        )
+
+    def _shown(self, instance: Instance, now_s: float) -> bool:
+        """Whether there is anything to say of an alert; what is well is read for the asking."""
+        if instance.standing.phase is not Phase.OK:
+            return True
+        if not self._evidence.shows(instance.rule, instance.key):
+            return False
+        instance.reading = self._evaluation.read(instance, now_s)
+        return True
 
     def active(self) -> tuple[AlertView, ...]:
         """The alerts that are not OK."""
@@ -220,15 +232,15 @@ class Judge:
         self._herald.replan(plan)
         batch = Batch()
         transitions: list[Transition] = []
-        for fingerprint, old in before.items():
-            kept = self._roster.by_fingerprint.get(fingerprint) or self._roster.again(old)
+        for old in before.values():
+            kept = self._roster.again(old)
             if kept is not None:
                 kept.standing, kept.reading, kept.worst = old.standing, old.reading, old.worst
                 kept.held, kept.inhibited_by, kept.silenced_by = old.held, old.inhibited_by, old.silenced_by
                 self._roster.file(kept)
             elif old.standing.phase is not Phase.OK:
                 reason = Ended.TARGET_REMOVED if old.alertname in plan.rules else Ended.RULE_REMOVED
-                transitions.append(self._end(old, reason, batch, now_s))
+                transitions.append(self._evaluation.end(old, reason, batch, now_s))
         self._herald.settle(self._roster.on(), batch, now_s)
         if batch:
             self._journal.commit(batch, now_s)
@@ -242,8 +254,7 @@ class Judge:
         batch = Batch()
         for saved in self._journal.alerts():
             told = self._herald.told_of.get(saved.fingerprint)
-            enumerated = self._roster.by_fingerprint.get(saved.fingerprint)
-            instance = enumerated or self._roster.reborn(saved, told)
+            instance = self._roster.reborn(saved, told)
             last_s = max(saved.standing.last_eval_s, alive_s)
             standing = resumed(msgspec.structs.replace(saved.standing, last_eval_s=last_s), now_s)
             if instance is None:
@@ -260,6 +271,7 @@ class Judge:
                 )
                 instance.worst = Reading(outcome=Outcome.BAD, at_s=saved.standing.seen_at_s, text=saved.text)
                 self._roster.file(instance)
+        self._roster.rest(now_s)
         if batch:
             self._journal.commit(batch, now_s)
 
@@ -281,122 +293,26 @@ class Judge:
             if instance.source is Source.EXTERNAL and instance.ends_at_s > 0:
                 instance.ends_at_s -= by_s
 
-    def _round(self, due: Iterable[Instance], now_s: float, *, only: bool = False) -> tuple[Transition, ...]:
+    def _round(
+        self, due: Iterable[Duty], alerts: Iterable[Instance], now_s: float, *, only: bool = False
+    ) -> tuple[Transition, ...]:
         """Evaluate, decide, write. `only`: decide about these alone, the next tick decides about the rest."""
         batch = Batch()
-        due = list(due)
+        judged = [*alerts]
+        for duty in due:
+            judged += self._evaluation.stirred(duty, now_s)
         transitions = [
             transition
-            for instance in due
-            if (transition := self._evaluate(instance, batch, now_s)) is not None
+            for instance in judged
+            if (transition := self._evaluation.evaluate(instance, batch, now_s)) is not None
         ]
         if self._roster.active or self._herald.told:
-            on = [one for one in due if one.standing.firing] if only else self._roster.on()
+            on = [one for one in judged if one.standing.firing] if only else self._roster.on()
             self._quiet.mark(on, self._plan.maintenance, self._herald.graph, now_s)
             self._herald.settle(on, batch, now_s, whole=not only)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
-
-    def _evaluate(self, instance: Instance, batch: Batch, now_s: float) -> Transition | None:
-        before = instance.standing
-        if before.phase is Phase.OK and self._evidence.calm(instance, now_s):
-            instance.reading = _CALM
-            return None
-        reading = self._read(instance, now_s)
-        after, happened = step(before, reading, instance.pace, now_s)
-        instance.reading = reading
-        if reading.outcome is Outcome.BAD:
-            instance.worst = reading
-        if after is before:
-            return None
-        instance.standing = after
-        if happened is None:
-            return None
-        return self._happened(instance, before, happened, batch, now_s)
-
-    def _happened(
-        self, instance: Instance, before: Standing, happened: Step, batch: Batch, now_s: float
-    ) -> Transition:
-        after = instance.standing
-        self._roster.file(instance)
-        batch.alerts.append(_saved(instance))
-        text = instance.reading.text
-        batch.happenings.append(
-            Happening(
-                at_s=now_s, fingerprint=instance.fingerprint, alertname=instance.alertname,
-                what=happened.value, text=text,
-            )
-        )  # fmt: skip
-        if happened is Step.FIRED:
-            instance.held = instance.inhibited_by = instance.silenced_by = ""
-        elif happened is Step.FLAPPING:
-            self._herald.flapping(instance, batch, now_s)
-        elif happened is Step.RESOLVED:
-            reason = Ended.EXPIRED if external.expired(instance, now_s) else after.ended or Ended.RECOVERED
-            self._herald.resolved(instance, reason, batch, now_s)
-            batch.silences += self._quiet.resolved(instance, now_s)
-        return self._transition(instance, before.phase, happened, text, now_s)
-
-    def _end(self, instance: Instance, reason: Ended, batch: Batch, now_s: float) -> Transition:
-        before = instance.standing.phase
-        instance.standing = closed(instance.standing, reason, now_s)
-        batch.gone.append(instance.fingerprint)
-        batch.happenings.append(
-            Happening(
-                at_s=now_s, fingerprint=instance.fingerprint, alertname=instance.alertname,
-                what=Step.RESOLVED.value, text=reason.value,
-            )
-        )  # fmt: skip
-        self._herald.resolved(instance, reason, batch, now_s)
-        return self._transition(instance, before, Step.RESOLVED, reason.value, now_s)
-
-    def _transition(
-        self, instance: Instance, before: Phase, happened: Step, text: str, now_s: float
-    ) -> Transition:
-        return Transition(
-            at_s=now_s,
-            alertname=instance.alertname,
-            component=instance.component,
-            fingerprint=instance.fingerprint,
-            episode=instance.episode,
-            labels=instance.labels,
-            severity=instance.rule.severity,
-            before=before,
-            after=instance.standing.phase,
-            what=happened,
-            text=text,
-            value=instance.reading.value,
-        )
-
-    def _read(self, instance: Instance, now_s: float) -> Reading:
-        if instance.source is Source.EXTERNAL:
-            return external.reading_of(instance, now_s)
-        try:
-            reading = self._evidence.read(instance, now_s)
-        except Exception as error:
-            instance.errors += 1
-            if instance.errors == 1:
-                logger.exception("rule.broken", extra={"rule": instance.alertname})
-            if instance.errors >= _BROKEN_AFTER:
-                self._broken(instance, error)
-            return unknown(Unknown.EVAL_ERROR, now_s, f"the rule cannot be evaluated: {error!r}"[:300])
-        instance.errors = 0
-        return reading
-
-    def _broken(self, instance: Instance, error: Exception) -> None:
-        """A rule that cannot be evaluated is said once, whatever it would have said."""
-        alert = ExternalAlert(
-            labels={"alertname": "rule_broken", "rule": instance.alertname, "severity": "chat"},
-            annotations={
-                "summary": f"cannot evaluate the rule {instance.alertname}",
-                "description": f"{type(error).__name__}: {error}: report it; it says nothing until then",
-            },
-        )
-        made = external.instance_of(alert, self._plan.env)
-        if made.fingerprint not in self._roster.by_fingerprint:
-            self._roster.add(made)
-        external.confirm(self._roster.by_fingerprint[made.fingerprint], alert, self._last_tick_s)
 
     def _isolation(self) -> None:
         """It is us when nothing outside answers and at least 80 % of all targets seem bad."""
@@ -408,14 +324,3 @@ class Judge:
             watch.verdict.state in (State.DOWN, State.UNKNOWN) or watch.verdict.in_doubt for watch in watches
         )
         self._evidence.isolated = bad >= _ISOLATED_SHARE * len(watches) > 0
-
-
-def _saved(instance: Instance) -> SavedAlert:
-    reading = instance.worst if instance.standing.firing and instance.worst is not None else instance.reading
-    return SavedAlert(
-        fingerprint=instance.fingerprint,
-        alertname=instance.alertname,
-        labels=instance.labels,
-        standing=instance.standing,
-        text=reading.text,
-    )

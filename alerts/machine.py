@@ -14,7 +14,7 @@ import msgspec
 from alerts.reading import Outcome, Reading, Unknown
 
 _FLAP_CHANGES: Final = 4
-_FLAP_WINDOW_S: Final = 1800.0
+FLAP_WINDOW_S: Final = 1800.0
 _NO_TRAFFIC_RESOLVES_S: Final = 900.0
 _VERIFY_TICKS: Final = 2
 
@@ -212,7 +212,7 @@ def _good(standing: Standing, pace: Pace, now_s: float) -> tuple[Standing, Step 
 
 
 def _recover(standing: Standing, pace: Pace, now_s: float) -> tuple[Standing, Step | None]:
-    keep_s = max(pace.keep_firing_s, _FLAP_WINDOW_S) if standing.flapping else pace.keep_firing_s
+    keep_s = max(pace.keep_firing_s, FLAP_WINDOW_S) if standing.flapping else pace.keep_firing_s
     kept_s = now_s - standing.keep_since_s - standing.paused_s
     if kept_s < keep_s or standing.goods < pace.min_good:
         return standing, None
@@ -256,7 +256,7 @@ def _unknown(standing: Standing, reading: Reading, pace: Pace, now_s: float) -> 
 
 
 def _recent(changes: tuple[float, ...], now_s: float) -> tuple[float, ...]:
-    return tuple(at_s for at_s in changes if now_s - at_s <= _FLAP_WINDOW_S)
+    return tuple(at_s for at_s in changes if now_s - at_s <= FLAP_WINDOW_S)
 
 
 def _parity(before: Standing, reading: Reading, pace: Pace, now_s: float) -> tuple[Standing, Step | None]:

@@ -1,109 +1,85 @@
-"""Every alert there is: which are enumerated, which came to be, which are not OK, and whose turn it is."""
+"""Every alert there is: where rules look, which alerts stirred, which are not OK, and whose turn it is."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Final
 
 from alerts import external
 from alerts.batch import SavedAlert
-from alerts.evidence import Evidence
+from alerts.duty import NO_RULES, Duty, duties
 from alerts.external import ExternalAlert
-from alerts.instance import (
-    Instance,
-    Source,
-    enumerate_instances,
-    of_target,
-    seen_first,
-    selects,
-    several_vantages,
-)
-from alerts.machine import Phase
+from alerts.instance import Instance, Source
+from alerts.machine import FLAP_WINDOW_S, Phase
 from alerts.plan import JudgePlan
-from alerts.rule import Rule
 from alerts.told import Told
-from alerts.watch import Watch
 from checks.target import TargetKey
 
 _EAGER_ALERTS: Final = 200
+_IDENTITY: Final = re.compile(r"[0-9a-f]{16}(:\d+)?\Z")
 
 
 class Roster:
-    """The alerts of one plan. Changed only by the judge."""
+    """The alerts of one plan. Changed only by the judge.
 
-    def __init__(self, plan: JudgePlan, evidence: Evidence) -> None:
-        self._evidence = evidence
+    An alert that was never bad has no object of its own: it is one name among its place's rules.
+    """
+
+    def __init__(self, plan: JudgePlan) -> None:
         self._plan = plan
         self.by_fingerprint: dict[str, Instance] = {}
-        self.order: list[Instance] = []
-        self.by_key: dict[TargetKey, list[Instance]] = {}
+        self.order: list[Duty] = []
+        self.by_key: dict[TargetKey, Duty] = {}
         self.active: dict[str, list[Instance]] = {}
-        self._seen_first: dict[str, Rule] = {}
-        self._unseen: dict[TargetKey, list[str]] = {}
+        self._by_component: dict[str, tuple[Duty, ...]] = {}
         self.arrange(plan)
 
     def arrange(self, plan: JudgePlan) -> None:
-        """Enumerate the alerts of a plan; those of the one before are forgotten here."""
+        """Find the places of a plan; the alerts of the one before are forgotten here."""
         self._plan = plan
-        self.by_fingerprint, self.order = {}, []
-        self.by_key.clear()
+        self.by_fingerprint = {}
         self.active.clear()
-        self._seen_first = seen_first(dict(plan.rules))
-        self._unseen = {
-            target.key: [name for name, rule in self._seen_first.items() if selects(rule, target)]
-            for target in plan.targets
-        }
-        for instance in enumerate_instances(plan):
-            self.add(instance)
-        # Neighbours in the file land in different slices of a round.
-        self.order.sort(key=lambda one: one.fingerprint)
+        self.order = list(duties(plan))
+        self.by_key = {duty.key: duty for duty in self.order if duty.key is not None}
+        self._by_component = {}
+        for duty in self.order:
+            self._by_component[duty.component] = (*self._by_component.get(duty.component, ()), duty)
 
-    def seen(self, watch: Watch) -> None:
-        """A look may show for the first time what a rule is about: then its alert comes to be."""
-        unseen = self._unseen.get(watch.target.key)
-        if not unseen:
-            return
-        for name in [name for name in unseen if self._evidence.shows(self._seen_first[name], watch)]:
-            unseen.remove(name)
-            self.add(self._of_target(name, watch))
-
-    def _of_target(self, name: str, watch: Watch) -> Instance:
-        several = several_vantages(self._plan.targets)
-        return of_target(self._plan, name, self._seen_first[name], watch.target, several=several)
+    def wake(self, duty: Duty, name: str) -> Instance:
+        """The alert of one of a place's rules: it is, or was, bad."""
+        return self._admit(duty, duty.made(self._plan, name))
 
     def add(self, instance: Instance) -> None:
-        """One more alert."""
-        self.by_fingerprint[instance.fingerprint] = instance
-        self.order.append(instance)
-        if instance.key is not None:
-            self.by_key.setdefault(instance.key, []).append(instance)
+        """One more alert that others judge, or that is about the agent itself."""
+        duty = Duty(source=instance.source, component=instance.component, kind=instance.kind, rules=NO_RULES)
+        self.order.append(duty)
+        self._admit(duty, instance)
+
+    def knows(self, instance: Instance) -> bool:
+        """Whether an alert of this identity belongs to a rule of the plan."""
+        return self._found(instance.fingerprint, instance.alertname, instance.component) is not None
+
+    def named(self, fingerprint: str, alertname: str, component: str) -> Instance | None:
+        """The alert with this identity, from now on awake; None when the plan has none."""
+        awake = self.by_fingerprint.get(fingerprint)
+        if awake is not None:
+            return awake
+        found = self._found(fingerprint, alertname, component)
+        return None if found is None else self._admit(*found)
 
     def again(self, old: Instance) -> Instance | None:
-        """An alert that only a finding or a sender can bring about, and that the new plan still allows."""
+        """The alert of the plan before as it is under this one; None when there is none any more."""
         if old.source is Source.EXTERNAL:
             self.add(old)
             return old
-        rule = self._seen_first.get(old.alertname)
-        if rule is None or old.key is None or old.key not in self._evidence.watches:
-            return None
-        if old.alertname not in self._unseen.get(old.key, ()):
-            return None
-        self._unseen[old.key].remove(old.alertname)
-        made = self._of_target(old.alertname, self._evidence.watches[old.key])
-        self.add(made)
-        return made
+        return self.named(old.fingerprint, old.alertname, old.component)
 
     def reborn(self, saved: SavedAlert, told: Told | None) -> Instance | None:
-        """An alert that is not enumerated: seen first in a finding, or judged by others."""
-        for key, names in self._unseen.items():
-            matches = key.service == saved.labels.get("service") and key.check == saved.labels.get("check")
-            if matches and saved.alertname in names:
-                made = self._of_target(saved.alertname, self._evidence.watches[key])
-                if made.fingerprint == saved.fingerprint:
-                    names.remove(saved.alertname)
-                    self.add(made)
-                    return made
-        if saved.alertname in self._plan.rules or not saved.standing.firing:
-            return None
+        """An alert of the process before: one of the plan's, or one that others judged."""
+        known = self.named(saved.fingerprint, saved.alertname, saved.labels.get("service", ""))
+        if known is not None or saved.alertname in self._plan.rules or not saved.standing.firing:
+            return known
         severity = told.severity.value if told is not None else ""
         made = external.instance_of(
             ExternalAlert(labels=saved.labels | {"severity": severity}), self._plan.env
@@ -113,21 +89,36 @@ class Roster:
         self.add(made)
         return made
 
-    def due(self, last_s: float, now_s: float) -> list[Instance]:
+    def all(self, of: str = "") -> Iterator[Instance]:
+        """Every alert; those that are asleep are made for the asking and kept nowhere.
+
+        `of` leaves out, of these, whatever is not called so: by rule, component, or both with a space.
+        An identity (16 hex digits) leaves out none.
+        """
+        any_name = not of or _IDENTITY.match(of) is not None
+        for duty in self.order:
+            yield from duty.awake
+            names = {one.alertname for one in duty.awake}
+            for name in duty.rules.by_name:
+                called = any_name or of in (name, duty.component, f"{name} {duty.component}")
+                if called and name not in names:
+                    yield duty.made(self._plan, name)
+
+    def due(self, last_s: float, now_s: float) -> tuple[list[Duty], list[Instance]]:
         """A slice of the round, as wide as the time since the last tick; always what is active, if few."""
         interval_s = self._plan.interval_s
         count = len(self.order)
         passed_s = now_s - last_s
         if not 0 <= passed_s < interval_s:
-            return list(self.order)
+            return list(self.order), []
         start = int(last_s % interval_s / interval_s * count)
         end = int(now_s % interval_s / interval_s * count)
         due = self.order[start:end] if end >= start else self.order[start:] + self.order[:end]
         active = [one for instances in self.active.values() for one in instances]
-        if len(active) <= _EAGER_ALERTS:
-            chosen = set(map(id, due))
-            due = due + [one for one in active if id(one) not in chosen]
-        return due
+        if len(active) > _EAGER_ALERTS:
+            return due, []
+        chosen = {id(one) for duty in due for one in duty.awake}
+        return due, [one for one in active if id(one) not in chosen]
 
     def file(self, instance: Instance) -> None:
         """Keep the list of alerts that are not OK."""
@@ -143,3 +134,33 @@ class Roster:
     def on(self) -> list[Instance]:
         """Those that fire or are recovering."""
         return [one for instances in self.active.values() for one in instances if one.standing.firing]
+
+    def rest(self, now_s: float) -> None:
+        """Let go of what is well again and has not flapped lately; who judges elsewhere may post it again."""
+        for duty in self.order:
+            if duty.awake:
+                duty.awake = tuple(one for one in duty.awake if not _rested(one, now_s))
+        self.order = [duty for duty in self.order if duty.awake or duty.rules is not NO_RULES]
+        self.by_fingerprint = {one.fingerprint: one for duty in self.order for one in duty.awake}
+
+    def _admit(self, duty: Duty, instance: Instance) -> Instance:
+        duty.awake = (*duty.awake, instance)
+        self.by_fingerprint[instance.fingerprint] = instance
+        return instance
+
+    def _found(self, fingerprint: str, alertname: str, component: str) -> tuple[Duty, Instance] | None:
+        for duty in self._by_component.get(component, ()):
+            if alertname in duty.rules.by_name:
+                made = duty.made(self._plan, alertname)
+                if made.fingerprint == fingerprint:
+                    return duty, made
+        return None
+
+
+def _rested(instance: Instance, now_s: float) -> bool:
+    standing = instance.standing
+    return (
+        standing.phase is Phase.OK
+        and not instance.errors
+        and all(now_s - at_s > FLAP_WINDOW_S for at_s in standing.changes)
+    )

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from alerts.external import ExternalAlert
-from alerts.instance import enumerate_instances, fingerprint
+from alerts.instance import fingerprint
 from alerts.machine import Phase, Step
 from alerts.notice import NoticeKind
 from alerts.plan import Graph
 from alerts.receiver import Console, EscalationStep, MaintenanceWindow, Receiver
+from alerts.roster import Roster
 from alerts.rule import (
     DEFAULT_POLICIES,
     DEFAULT_RULES,
@@ -537,7 +538,7 @@ def test_a_clock_that_steps_back_neither_fires_nor_resolves(world: World) -> Non
 
 
 def test_identity_never_contains_a_value_and_is_unique() -> None:
-    made = list(enumerate_instances(plan()))
+    made = list(Roster(plan()).all())
     assert len({one.fingerprint for one in made}) == len(made)
     assert {name for one in made for name in one.labels} == {"alertname", "env", "service", "check"}
     assert fingerprint({"a": "1", "b": "2"}) == fingerprint({"b": "2", "a": "1"})

@@ -180,6 +180,7 @@ def test_error_logs_are_told_in_chat_and_a_new_kind_too() -> None:
             )
         )
         world.pass_s(1)
+    world.pass_s(10)  # Every rule's turn comes once in an interval.
     assert {one.alertname for one in world.told()} <= {"error_logs", "new_error_log"}
     assert world.states()["error_logs auth"] == "firing"
     assert all(one.severity is Severity.CHAT for one in world.told())

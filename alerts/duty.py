@@ -1,0 +1,164 @@
+"""The rules that look at the same thing, and those of its alerts that ever stirred."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from alerts.instance import Instance, Source, new_instance
+from alerts.plan import JudgePlan
+from alerts.rule import (
+    BurnRateRule,
+    ConnectionFailuresRule,
+    ContradictionRule,
+    ErrorLogRateRule,
+    ErrorRatioRule,
+    NewErrorLogRule,
+    NoDataRule,
+    Rule,
+    SlowProbesRule,
+    SlowRequestRatioRule,
+    TargetStateRule,
+)
+from checks.finding import State
+from checks.target import Kind, Target, TargetKey
+
+_TRAFFIC: Final = (ErrorRatioRule, SlowRequestRatioRule, BurnRateRule)
+_LOGS: Final = (ErrorLogRateRule, NewErrorLogRule)
+_LONGEST_S: Final = 3600.0
+
+Named = tuple[tuple[str, Rule], ...]
+
+
+class Rules(Struct, frozen=True, kw_only=True, eq=False):
+    """The rules of every target or service that is looked at in the same way: kept once for all of them.
+
+    `restless` are those that plainly good looks do not settle; `disputes` those that need traffic besides.
+    """
+
+    by_name: Mapping[str, Rule]
+    every: Named
+    restless: Named
+    disputes: Named
+
+
+class Duty(Struct, kw_only=True, eq=False):
+    """One target, or one service's traffic and logs, or one alert that others judge: evaluated together.
+
+    An alert that was never bad needs nothing but its place here; `awake` are those that need more.
+    """
+
+    source: Source
+    component: str
+    kind: Kind
+    rules: Rules
+    key: TargetKey | None = None
+    vantage: bool = False
+    awake: tuple[Instance, ...] = ()
+
+    def made(self, plan: JudgePlan, name: str) -> Instance:
+        """A fresh alert of the rule `name` at this place."""
+        place: dict[str, str] = {}
+        if self.key is not None:
+            place["check"] = self.key.check
+            if self.vantage:
+                place["vantage"] = self.key.vantage
+        return new_instance(
+            plan,
+            name,
+            source=self.source,
+            component=self.component,
+            kind=self.kind,
+            place=place,
+            key=self.key,
+        )
+
+
+NO_RULES: Final = Rules(by_name={}, every=(), restless=(), disputes=())
+
+
+def duties(plan: JudgePlan) -> Iterable[Duty]:
+    """Every place at which some rule of the plan looks; those of one component side by side.
+
+    So what befalls a component is judged in one pass, and the most urgent of its alerts speaks for it.
+    """
+    several = _several_vantages(plan.targets)
+    shared: dict[tuple[str, ...], Rules] = {}
+    by_component: dict[str, list[Target]] = {}
+    for target in plan.targets:
+        by_component.setdefault(target.key.service, []).append(target)
+    for component, targets in by_component.items():
+        yield from _of_service(plan, component, targets, shared)
+        for target in targets:
+            names = tuple(
+                name
+                for name, rule in plan.rules.items()
+                if not isinstance(rule, _TRAFFIC + _LOGS) and _selects(rule, target)
+            )
+            yield Duty(
+                source=Source.TARGET,
+                component=component,
+                kind=target.kind,
+                rules=_rules(plan, names, shared),
+                key=target.key,
+                vantage=(component, target.key.check) in several,
+            )
+
+
+def _of_service(
+    plan: JudgePlan, component: str, targets: list[Target], shared: dict[tuple[str, ...], Rules]
+) -> Iterable[Duty]:
+    target = next((one for one in targets if one.kind is Kind.SERVICE), None)
+    if target is None:
+        return
+    for source, kinds in ((Source.TRAFFIC, _TRAFFIC), (Source.LOGS, _LOGS)):
+        names = tuple(
+            name
+            for name, rule in plan.rules.items()
+            if isinstance(rule, kinds) and _selects(rule, target, ignore_check=True)
+        )
+        if names:
+            rules = _rules(plan, names, shared)
+            yield Duty(source=source, component=component, kind=target.kind, rules=rules)
+
+
+def _rules(plan: JudgePlan, names: tuple[str, ...], shared: dict[tuple[str, ...], Rules]) -> Rules:
+    found = shared.get(names)
+    if found is None:
+        every = tuple((name, plan.rules[name]) for name in names)
+        found = shared[names] = Rules(
+            by_name=dict(every),
+            every=every,
+            restless=tuple(pair for pair in every if not _by_looks(pair[1])),
+            disputes=tuple(pair for pair in every if isinstance(pair[1], ContradictionRule)),
+        )
+    return found
+
+
+def _by_looks(rule: Rule) -> bool:
+    """Whether plainly good looks are all the rule needs to be good, as long as there is no traffic."""
+    if isinstance(rule, TargetStateRule):
+        return State.UP not in rule.states
+    if isinstance(rule, ConnectionFailuresRule):
+        return rule.over <= _LONGEST_S
+    return isinstance(rule, SlowProbesRule | NoDataRule | ContradictionRule)
+
+
+def _several_vantages(targets: tuple[Target, ...]) -> frozenset[tuple[str, str]]:
+    """(service, check) pairs that are looked at from more than one place."""
+    seen: set[tuple[str, str]] = set()
+    several: set[tuple[str, str]] = set()
+    for target in targets:
+        pair = (target.key.service, target.key.check)
+        (several if pair in seen else seen).add(pair)
+    return frozenset(several)
+
+
+def _selects(rule: Rule, target: Target, *, ignore_check: bool = False) -> bool:
+    return (
+        (not rule.kinds or target.kind in rule.kinds)
+        and (not rule.targets or target.key.service in rule.targets)
+        and (ignore_check or not rule.checks or target.key.check in rule.checks)
+    )
