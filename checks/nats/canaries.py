@@ -68,7 +68,7 @@ class Tried(Struct):
 
 
 async def store(link: Link, limits: Thresholds, clock: Clock, *, within_s: float, replicas: int) -> Tried:
-    """Publish one message to a small stream of our own and wait until it is stored."""
+    """Publish one message to a small stream of our own, wait until it is stored, and read it back."""
     tried = Tried()
     config = msgspec.json.encode({**_STREAM_CONFIG, "num_replicas": replicas})
     started = clock.monotonic_s()
@@ -83,6 +83,14 @@ async def store(link: Link, limits: Thresholds, clock: Clock, *, within_s: float
                     return tried
                 started = clock.monotonic_s()
                 ack = await _publish(link)
+            if ack is not None and ack.error is None and not await _reads_back(link, ack.seq):
+                words = (
+                    f"a canary message was stored as number {ack.seq} and cannot be read back: see its log"
+                )
+                tried.problems.append(
+                    Problem(state=State.DOWN, reason=Reason.JS_NO_STORAGE, message=words, urgent=True)
+                )
+                return tried
     except TimeoutError:
         words = (
             f"a canary message was not stored within {Duration(within_s)} and not refused either: "
@@ -102,7 +110,7 @@ async def store(link: Link, limits: Thresholds, clock: Clock, *, within_s: float
         chosen(limits.canary),
         took_s,
         Reason.NATS_SLOW,
-        lambda at: f"storing a canary message took {took_s * 1000:.0f} ms (limit {Duration(at)})",
+        lambda at: f"storing and reading a canary message took {took_s * 1000:.0f} ms (limit {Duration(at)})",
     )
     return tried
 
@@ -111,6 +119,20 @@ async def _publish(link: Link) -> PublishAck | None:
     """None when no stream listens."""
     reply = await link.request(SUBJECT, b"gaia")
     return None if reply.status else msgspec.json.decode(reply.data, type=PublishAck)
+
+
+async def _reads_back(link: Link, seq: int) -> bool:
+    reply = await link.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", msgspec.json.encode({"seq": seq}))
+    got = msgspec.json.decode(reply.data or b"{}", type=_Got)
+    return got.message is not None and got.message.seq == seq
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int = 0
+
+
+class _Got(msgspec.Struct, frozen=True, kw_only=True):
+    message: _Stored | None = None
 
 
 class _Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,11 +194,11 @@ async def isolation(urls: tuple[Secret, ...], kit: ProbeKit, *, within_s: float)
         async with asyncio.timeout(within_s):
             for number, listener in enumerate(links):
                 for other, speaker in enumerate(links):
-                    if other != number and await _hears(listener, speaker):
-                        words = (
-                            f"developer namespace {number + 1} reads the messages of namespace {other + 1}: "
-                            "give each its own account or subject permissions"
-                        )
+                    if other == number:
+                        continue
+                    leak = await _leak(listener, speaker)
+                    if leak:
+                        words = leak.format(listener=number + 1, speaker=other + 1)
                         tried.problems.append(
                             Problem(
                                 state=State.DEGRADED, reason=Reason.NATS_ISOLATION, message=words, urgent=True
@@ -203,9 +225,15 @@ async def _open(
             tried.problems.append(Problem(state=State.UNKNOWN, reason=visited.failure.reason, message=words))
 
 
-async def _hears(listener: Link, speaker: Link) -> bool:
+async def _leak(listener: Link, speaker: Link) -> str:
+    """How one namespace reaches the other; empty when it does not.
+
+    Accounts keep them apart by themselves: what is published is not heard. In one account permissions must:
+    then the listener may not hear everything, and the speaker may not publish outside its own subjects.
+    """
     heard: list[Reply] = []
     subject = f"gaia.isolation.{secrets.token_hex(8)}"
+    refused_before = len(listener.errors), len(speaker.errors)
     sid = listener.subscribe(">", heard.append)
     await listener.ping()
     speaker.publish(subject, b"gaia")
@@ -213,7 +241,18 @@ async def _hears(listener: Link, speaker: Link) -> bool:
     await speaker.ping()
     await listener.ping()
     listener.unsubscribe(sid)
-    return any(reply.subject == subject for reply in heard)
+    if any(reply.subject == subject for reply in heard):
+        return (
+            "developer namespace {listener} reads the messages of namespace {speaker}: "
+            "give each its own account or subject permissions"
+        )
+    may_not_hear = len(listener.errors) > refused_before[0]
+    if may_not_hear and len(speaker.errors) == refused_before[1]:
+        return (
+            "developer namespace {speaker} may publish outside its own subjects, so into namespace "
+            "{listener}: limit what it may publish, or give each its own account"
+        )
+    return ""
 
 
 async def _ask(link: Link, subject: str, within_s: float) -> Reply | None:

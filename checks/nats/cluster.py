@@ -63,3 +63,11 @@ def peers(by_name: dict[str, Jsz], limits: Thresholds) -> Iterator[Problem]:
                     f"(limit {Duration(at)})"
                 ),
             )
+            yield from over(
+                chosen(limits.peer_lag),
+                peer.lag,
+                Reason.JS_PEER_LAG,
+                lambda at, name=name, peer=peer: (  # type: ignore[misc]  # bound per turn.
+                    f"peer {peer.name} is {peer.lag} operations behind the meta leader {name} (limit {at:g})"
+                ),
+            )

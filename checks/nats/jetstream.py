@@ -49,11 +49,15 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    num_subjects: int = 0
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a consumer is; `last_active` is RFC 3339, empty when it never moved."""
+
     consumer_seq: int = 0
     stream_seq: int = 0
+    last_active: str = ""
 
 
 class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,9 +90,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """One stream as one server sees it."""
+    """One stream as one server sees it. `created` is RFC 3339."""
 
     name: str = ""
+    created: str = ""
     config: StreamConfig = StreamConfig()
     state: StreamState = StreamState()
     cluster: Group | None = None
@@ -102,9 +107,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's use. What it has reserved is its limit; all ones (2^64 - 1) means that it has none."""
+
     name: str = ""
     memory: int = 0
     storage: int = 0
+    reserved_memory: int = 0
+    reserved_storage: int = 0
     streams: tuple[Stream, ...] = msgspec.field(default=(), name="stream_detail")
 
 

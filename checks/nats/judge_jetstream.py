@@ -7,16 +7,16 @@ from typing import Final
 
 from msgspec import Struct
 
+from checks.clock import Clock
 from checks.finding import Measure, State
-from checks.limits import CountLimit, chosen
-from checks.nats.jetstream import Consumer, Seen, Stream
+from checks.limits import chosen
+from checks.nats import own_limits
+from checks.nats.jetstream import Consumer, Seen, Source, Stream
 from checks.nats.thresholds import Thresholds
 from checks.problem import Problem, over
 from checks.reason import Reason
 from checks.units import Duration
 
-# Thresholds that travel with a stream or consumer, as `nats server check` reads them.
-_METADATA: Final = "io.nats.monitor."
 _MOST_SERIES: Final = 100
 
 
@@ -26,13 +26,15 @@ class _Progress(Struct):
     pending: int
     pending_at_s: float
     pending_rate: float | None = None
+    growing_since_s: float | None = None
 
 
 class Streams:
     """Remembers each consumer's progress and each replica's position."""
 
-    def __init__(self, limits: Thresholds) -> None:
+    def __init__(self, limits: Thresholds, clock: Clock) -> None:
         self._limits = limits
+        self._clock = clock
         self._progress: dict[tuple[str, str, str], _Progress] = {}
         self._differed: dict[tuple[str, str], str] = {}
 
@@ -68,20 +70,30 @@ class Streams:
         yield from self._fill(stream, name)
         for source in (stream.mirror, *stream.sources):
             if source is not None:
-                yield from over(
-                    chosen(self._limits.source_lag),
-                    source.lag,
-                    Reason.JS_PEER_LAG,
-                    lambda at, lag=source.lag, of=source.name: (  # type: ignore[misc]  # bound per turn.
-                        f"stream {name} is {lag} messages behind its source {of} (limit {at:g})"
-                    ),
-                )
-        yield from _from_metadata(
-            stream.config.metadata,
-            "msgs",
-            stream.state.messages,
-            f"stream {name} holds",
-            Reason.JS_STORAGE_HIGH,
+                yield from self._source(source, stream.created, name)
+        yield from own_limits.judge_stream(stream, name)
+
+    def _source(self, source: Source, created: str, name: str) -> Iterator[Problem]:
+        yield from over(
+            chosen(self._limits.source_lag),
+            source.lag,
+            Reason.JS_PEER_LAG,
+            lambda at: (
+                f"stream {name} is {source.lag} messages behind {source.name}, which it copies (limit {at:g})"
+            ),
+        )
+        seen_s, how = source.active / 1e9, "not"
+        if source.active < 0:
+            # Never heard, which right after its creation is no news.
+            seen_s, how = own_limits.since(created, self._clock.wall_s()) or 0.0, "never"
+        yield from over(
+            chosen(self._limits.source_seen),
+            seen_s,
+            Reason.JS_PEER_LAG,
+            lambda at: (
+                f"stream {name} has {how} heard {source.name}, which it copies, for {seen_s:.0f} s "
+                f"(limit {Duration(at)}): does that stream still exist, and is there a way to it?"
+            ),
         )
 
     def _peers(self, stream: Stream, name: str) -> Iterator[Problem]:
@@ -188,7 +200,39 @@ class Streams:
                 ),
             )
         _measure_rate(progress, consumer, now_s)
-        yield from _consumer_metadata(consumer, name)
+        yield from self._growing(progress, consumer, name, now_s)
+        yield from self._unacknowledged(consumer, name)
+        yield from own_limits.judge_consumer(consumer, name, self._clock.wall_s())
+
+    def _growing(self, progress: _Progress, consumer: Consumer, name: str, now_s: float) -> Iterator[Problem]:
+        rate, since_s = progress.pending_rate, progress.growing_since_s
+        if rate is None or rate <= 0 or since_s is None:
+            return
+        yield from over(
+            chosen(self._limits.pending_growing),
+            now_s - since_s,
+            Reason.JS_CONSUMER_LAG,
+            lambda at: (
+                f"{name} falls behind by {rate * 60:.0f} messages a minute, for "
+                f"{(now_s - since_s) / 60:.0f} min now (limit {Duration(at)}), and "
+                f"{consumer.num_pending} wait: add consumers"
+            ),
+        )
+
+    def _unacknowledged(self, consumer: Consumer, name: str) -> Iterator[Problem]:
+        """Something waits, something was given, and nothing has been acknowledged for long."""
+        age_s = own_limits.since(consumer.ack_floor.last_active, self._clock.wall_s())
+        if age_s is None or not consumer.num_pending or not consumer.num_ack_pending:
+            return
+        yield from over(
+            chosen(self._limits.ack_age),
+            age_s,
+            Reason.JS_CONSUMER_STALLED,
+            lambda at: (
+                f"{name} last acknowledged a message {age_s / 60:.0f} min ago (limit {Duration(at)}) and "
+                f"{consumer.num_pending} wait: its client hangs or never acks"
+            ),
+        )
 
 
 def _next_progress(before: _Progress | None, consumer: Consumer, now_s: float) -> _Progress:
@@ -208,6 +252,10 @@ def _measure_rate(progress: _Progress, consumer: Consumer, now_s: float) -> None
     span_s = now_s - progress.pending_at_s
     if span_s >= 10:
         progress.pending_rate = (consumer.num_pending - progress.pending) / span_s
+        if progress.pending_rate <= 0:
+            progress.growing_since_s = None
+        elif progress.growing_since_s is None:
+            progress.growing_since_s = progress.pending_at_s
         progress.pending, progress.pending_at_s = consumer.num_pending, now_s
 
 
@@ -231,33 +279,6 @@ def _consumers(copies: list[Seen]) -> Iterator[Consumer]:
     yield from best.values()
 
 
-def _from_metadata(
-    metadata: dict[str, str], key: str, value: float, subject: str, reason: Reason
-) -> Iterator[Problem]:
-    limit = CountLimit(
-        warn=_number(metadata.get(f"{_METADATA}{key}-warn")),
-        critical=_number(metadata.get(f"{_METADATA}{key}-critical")),
-    )
-    yield from over(limit, value, reason, lambda at: f"{subject} {value:g} {key} (its own limit {at:g})")
-
-
-def _consumer_metadata(consumer: Consumer, name: str) -> Iterator[Problem]:
-    metadata = consumer.config.metadata
-    for key, value, reason in (
-        ("outstanding-ack", consumer.num_ack_pending, Reason.JS_CONSUMER_STALLED),
-        ("unprocessed", consumer.num_pending, Reason.JS_CONSUMER_LAG),
-        ("redelivery", consumer.num_redelivered, Reason.JS_POISON_MESSAGES),
-    ):
-        yield from _from_metadata(metadata, key, float(value), f"{name} has", reason)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
-
-
 def _named(stream: str, account: str) -> str:
     return stream if account in ("", "$G") else f"{stream} (account {account})"
 
@@ -266,6 +287,10 @@ def _measures(stream: Stream) -> Iterator[Measure]:
     labels = (("stream", stream.called),)
     yield Measure(name="gaia_nats_stream_messages", value=float(stream.state.messages), labels=labels)
     yield Measure(name="gaia_nats_stream_bytes", value=float(stream.state.bytes), labels=labels)
+    for source in (stream.mirror, *stream.sources):
+        if source is not None:
+            whence = (*labels, ("source", source.name))
+            yield Measure(name="gaia_nats_source_lag", value=float(source.lag), labels=whence)
     for consumer in stream.consumers:
         both = (*labels, ("consumer", consumer.name))
         for name, value in (

@@ -40,5 +40,12 @@ MEASURES: Final = (
     _gauge("consumer_redelivered", "Messages given more than once.", "stream", "consumer"),
     _counter("micro_requests", "Requests a NATS micro service has had.", "micro_service"),
     _counter("micro_errors", "Requests a NATS micro service answered with an error.", "micro_service"),
+    _gauge("leaf_nodes", "Leaf nodes connected to the server.", "server"),
+    _gauge("gateways", "Clusters the server has a gateway to.", "server"),
+    _gauge("account_connections", "Connections of an account, over all servers.", "account"),
+    _gauge("account_storage_bytes", "JetStream file storage an account uses.", "account"),
+    _gauge("account_memory_bytes", "JetStream memory storage an account uses.", "account"),
+    _gauge("memory_limit_bytes", "Memory the server may use: its machine's, or its GOMEMLIMIT.", "server"),
+    _gauge("source_lag", "Messages a stream is behind one it copies from.", "stream", "source"),
     _gauge("jetstream_memory_bytes", "JetStream memory storage in use.", "server"),
 )

@@ -10,7 +10,7 @@ from checks.limits import Profile
 from checks.nats.place import Place, parse_urls
 from checks.nats.thresholds import Thresholds
 from checks.secret import Secret
-from checks.units import Duration
+from checks.units import Duration, Size
 
 
 class NatsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +25,10 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `isolated`: two URLs (two developers) that must not read each other's messages.
     `services`: names of NATS micro services that must answer. `answers`: request subjects that must.
     `canary`: how often a message is stored in and read from a small stream of our own.
+    `leaf_nodes`: names of servers that must be connected as leaf nodes, to any server here.
+    `gateways`: names of the clusters that every server here must have a gateway to.
+    `memory`: what each server's machine has. None: only the server's own GOMEMLIMIT is judged, if it has one.
+    `account_connections`: how many connections one account (one developer) may hold over all servers.
     """
 
     url: Secret
@@ -43,6 +47,10 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     services: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     canary: Duration | None = None
+    leaf_nodes: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    memory: Size | None = None
+    account_connections: int | None = None
 
     def places(self) -> tuple[Place, ...]:
         """Raises ValueError when `url` is not a list of NATS URLs."""

@@ -13,15 +13,17 @@ from msgspec import Struct, field
 from checks.catalog import ProbeKit
 from checks.finding import Evidence, Measure, State
 from checks.limits import chosen
-from checks.nats import canaries, cluster, jetstream, server, storage
-from checks.nats.cluster import Routez
+from checks.nats import canaries, cluster, jetstream, judge_server, monitoring, neighbours, server, storage
+from checks.nats.accounts import Accounts
 from checks.nats.faults import LINK_FAILURES
 from checks.nats.jetstream import Jsz, Seen
 from checks.nats.judge_jetstream import Streams
 from checks.nats.link import Link
+from checks.nats.monitoring import Monitored
 from checks.nats.options import NatsOptions
-from checks.nats.server import Connz, Server, Varz
+from checks.nats.server import Server
 from checks.nats.thresholds import Thresholds
+from checks.nats.traffic import Rates
 from checks.nats.visit import Visit
 from checks.problem import Problem
 from checks.reason import Reason
@@ -37,14 +39,6 @@ class Reading(Struct):
     problems: list[Problem] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
-
-
-class _Seen(Struct, frozen=True, kw_only=True):
-    """One server's monitoring port, read whole."""
-
-    server: Server
-    jsz: Jsz | None
-    routez: Routez
 
 
 class Readings:
@@ -66,7 +60,8 @@ class Readings:
         self._since_s: dict[str, float] = {}
         self._due_s: dict[str, float] = {}
         self._kept: dict[str, canaries.Tried] = {}
-        self._streams = Streams(limits)
+        self._streams = Streams(limits, kit.clock)
+        self._rates = Rates(limits)
 
     async def read(self, link: Link, visits: list[Visit]) -> Reading:
         """Never raises OSError or TimeoutError; what cannot be read is a problem of its own."""
@@ -74,6 +69,7 @@ class Readings:
         dead = {visit.place.shown for visit in visits if visit.link is None}
         seen = await self._servers(reading, dead)
         reading.problems += self._size(visits, seen)
+        self._around(reading, seen)
         if self._options.jetstream:
             await self._jetstream(link, reading, seen)
         try:
@@ -83,51 +79,33 @@ class Readings:
             reading.evidence.append(Evidence(name="unknown: canaries", value=words))
         return reading
 
-    async def _servers(self, reading: Reading, dead: set[str]) -> dict[str, _Seen]:
+    async def _servers(self, reading: Reading, dead: set[str]) -> dict[str, Monitored]:
         pairs = [(n, m) for n, m in zip(self._names, self._monitors, strict=True) if n not in dead]
         outcomes = await asyncio.gather(*(self._server(name, monitor) for name, monitor in pairs))
-        seen: dict[str, _Seen] = {}
+        seen: dict[str, Monitored] = {}
         for (name, monitor), outcome in zip(pairs, outcomes, strict=True):
             if isinstance(outcome, Problem):
                 reading.problems.append(outcome)
                 continue
             seen[name] = outcome
             one = outcome.server
-            reading.problems += server.judge(one, self._before.get(name), self._limits, shown=monitor.shown)
+            own = self._options.memory
+            reading.problems += judge_server.judge(
+                one, self._before.get(name), self._limits, shown=monitor.shown, machine_bytes=own
+            )
+            reading.problems += self._rates.judge(one, self._before.get(name), shown=monitor.shown)
             reading.problems += self._ready(one, monitor.shown)
-            reading.measures += server.measures(one, name)
+            reading.measures += server.measures(one, name, machine_bytes=own)
             self._before[name] = one
         return seen
 
-    async def _server(self, name: str, monitor: SmallGet) -> _Seen | Problem:
+    async def _server(self, name: str, monitor: SmallGet) -> Monitored | Problem:
         try:
-            async with asyncio.timeout(self._within_s):
-                varz, health, routes = await asyncio.gather(
-                    monitor.get("/varz"), monitor.get("/healthz"), monitor.get("/routez")
-                )
-                decoded = msgspec.json.decode(varz.body, type=Varz)
-                routez = msgspec.json.decode(routes.body, type=Routez)
-                before = self._before.get(name)
-                jsz = None
-                if self._options.jetstream and decoded.has_jetstream:
-                    jsz = await jetstream.read_jsz(monitor)
-                closed: tuple[server.Closed, ...] = ()
-                if before is not None and decoded.slow_consumers > before.varz.slow_consumers:
-                    listed = await monitor.get("/connz?state=closed&sort=stop&limit=50")
-                    closed = msgspec.json.decode(listed.body, type=Connz).connections
+            return await monitoring.read(monitor, self._options, self._clock, before=self._before.get(name))
         except (OSError, ValueError, TimeoutError) as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
             words = f"the monitoring port {monitor.shown} cannot be read ({why}): less is known"
             return Problem(state=State.DEGRADED, reason=Reason.NATS_MONITORING, message=words)
-        reading = Server(
-            varz=decoded,
-            at_s=self._clock.monotonic_s(),
-            wall_s=self._clock.wall_s(),
-            ready=health.status == 200,
-            ready_text=health.body.decode(errors="replace")[:200],
-            closed=closed,
-        )
-        return _Seen(server=reading, jsz=jsz, routez=routez)
 
     def _ready(self, seen: Server, shown: str) -> Iterator[Problem]:
         if seen.ready:
@@ -146,7 +124,7 @@ class Readings:
         words = f"{shown}/healthz says for {seen.at_s - since_s:.0f} s it is not ready: {seen.ready_text}"
         yield Problem(state=State.DEGRADED, reason=Reason.NATS_NOT_READY, message=words, urgent=True)
 
-    def _size(self, visits: list[Visit], seen: dict[str, _Seen]) -> Iterator[Problem]:
+    def _size(self, visits: list[Visit], seen: dict[str, Monitored]) -> Iterator[Problem]:
         """The fewest servers any witness counts: our own visits, and each server's routes."""
         meta = [one.jsz.meta_cluster for one in seen.values() if one.jsz and one.jsz.meta_cluster]
         expected = max([self._options.cluster_size or len(visits), *(group.cluster_size for group in meta)])
@@ -161,7 +139,22 @@ class Readings:
                 alive=alive, expected=expected, lost=", ".join(lost), jetstream=self._options.jetstream
             )
 
-    async def _jetstream(self, link: Link, reading: Reading, seen: dict[str, _Seen]) -> None:
+    def _around(self, reading: Reading, seen: dict[str, Monitored]) -> None:
+        """Leaf nodes, gateways and accounts."""
+        leafs = {name: one.leafz for name, one in seen.items() if one.leafz is not None}
+        gates = {name: one.gatewayz for name, one in seen.items() if one.gatewayz is not None}
+        reading.problems += neighbours.leaf_nodes(self._options.leaf_nodes, leafs)
+        reading.problems += neighbours.gateways(self._options.gateways, gates)
+        reading.measures += [neighbours.leaf_measures(leafz, name) for name, leafz in leafs.items()]
+        reading.measures += [neighbours.gateway_measures(gatewayz, name) for name, gatewayz in gates.items()]
+        accounts = Accounts(
+            [one.accstatz for one in seen.values()],
+            [one.jsz for one in seen.values() if one.jsz is not None],
+        )
+        reading.problems += accounts.judge(self._limits, connections=self._options.account_connections)
+        reading.measures += accounts.measures()
+
+    async def _jetstream(self, link: Link, reading: Reading, seen: dict[str, Monitored]) -> None:
         if not link.info.jetstream or any(not one.server.varz.has_jetstream for one in seen.values()):
             words = "JetStream should be there and is switched off: nothing is stored; see its configuration"
             reading.problems.append(
@@ -210,7 +203,7 @@ class Readings:
                 info = await jetstream.account_info(link)
                 if info.error is not None:
                     return [canaries.from_api_error(info.error, "the JetStream API refuses")]
-                problems += storage.judge_account(info, self._limits)
+                problems += storage.judge_account(info, self._limits, monitored=streams is not None)
                 if streams is None:
                     found = await jetstream.streams_by_api(link)
                     problems += self._streams.judge(found, self._clock.monotonic_s())[0]

@@ -45,14 +45,17 @@ def judge(jsz: Jsz, limits: Thresholds, *, shown: str, directory: Path | None) -
         )
 
 
-def judge_account(info: AccountInfo, limits: Thresholds) -> Iterator[Problem]:
-    """Our own account's use of each of its limits."""
-    parts = (
-        ("storage", info.storage, info.limits.max_storage),
-        ("memory", info.memory, info.limits.max_memory),
+def judge_account(info: AccountInfo, limits: Thresholds, *, monitored: bool) -> Iterator[Problem]:
+    """Our own account's use of each of its limits; `monitored`: every account's bytes are known already."""
+    counted = (
         ("streams", info.streams, info.limits.max_streams),
         ("consumers", info.consumers, info.limits.max_consumers),
     )
+    stored = (
+        ("storage", info.storage, info.limits.max_storage),
+        ("memory", info.memory, info.limits.max_memory),
+    )
+    parts = counted if monitored else (*stored, *counted)
     for name, used, most in parts:
         if most > 0:
             yield from over(

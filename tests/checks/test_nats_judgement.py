@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from checks.clock import SystemClock
 from checks.finding import State
 from checks.nats import cluster, storage
 from checks.nats.credentials import read_credentials
@@ -49,7 +50,7 @@ def replicated(server: str, *, leader: str = "n1", messages: int = 5, last: int 
 
 
 def told(*rounds: tuple[Seen, ...], every_s: float = 10.0) -> list[tuple[State, Reason, str]]:
-    streams = Streams(LIMITS)
+    streams = Streams(LIMITS, SystemClock())
     for number, seen in enumerate(rounds):
         problems, _ = streams.judge(seen, number * every_s)
     return [(one.state, one.reason, one.message) for one in problems]
@@ -94,7 +95,21 @@ def test_a_follower_that_is_only_behind_does_not_disagree() -> None:
 
 def test_a_mirror_far_behind_is_told() -> None:
     ((_, reason, message),) = told((replicated("n1", mirror=Source(name="ORIGIN", lag=5000)),))
-    assert (reason, "5000 messages behind its source ORIGIN" in message) == (Reason.JS_PEER_LAG, True)
+    assert (reason, "5000 messages behind ORIGIN" in message) == (Reason.JS_PEER_LAG, True)
+
+
+def test_a_source_not_heard_for_long_is_told() -> None:
+    ((_, reason, message),) = told((replicated("n1", sources=(Source(name="A", active=90_000_000_000),)),))
+    assert reason is Reason.JS_PEER_LAG
+    assert "has not heard A, which it copies, for 90 s (limit 1m)" in message
+
+
+def test_a_source_never_heard_is_told_once_the_stream_is_old_enough() -> None:
+    sources = (Source(name="A", active=-1),)
+    assert told((replicated("n1", sources=sources),)) == []
+    ((_, reason, message),) = told((replicated("n1", sources=sources, created="2020-01-01T00:00:00Z"),))
+    assert reason is Reason.JS_PEER_LAG
+    assert "has never heard A" in message
 
 
 def with_consumer(pending: int, **more: object) -> tuple[Seen, ...]:
@@ -111,6 +126,27 @@ def test_a_consumer_that_needs_too_long_is_told_with_its_time() -> None:
 
 def test_a_consumer_that_keeps_up_is_fine() -> None:
     assert told(with_consumer(1000), with_consumer(500), with_consumer(100)) == []
+
+
+def test_a_consumer_that_falls_behind_for_long_is_told_with_its_pace() -> None:
+    rounds = [with_consumer(100 + 10 * number) for number in range(60)]
+    assert told(*rounds) == []
+    ((_, reason, message),) = told(*rounds, with_consumer(700))
+    assert reason is Reason.JS_CONSUMER_LAG
+    assert "falls behind by 60 messages a minute, for 10 min now (limit 10m), and 700 wait" in message
+
+
+def test_a_consumer_that_caught_up_once_begins_anew() -> None:
+    rounds = [with_consumer(100 + 10 * number) for number in range(40)]
+    assert told(*rounds, with_consumer(0), *rounds) == []
+
+
+def test_a_consumer_that_has_not_acknowledged_for_long_while_messages_wait_is_told() -> None:
+    old = Position(stream_seq=1, last_active="2020-01-01T00:00:00Z")
+    ((_, reason, message),) = told(with_consumer(5, ack_floor=old, num_ack_pending=1))
+    assert reason is Reason.JS_CONSUMER_STALLED
+    assert "last acknowledged a message" in message
+    assert told(with_consumer(0, ack_floor=old, num_ack_pending=1)) == []
 
 
 def test_a_stalled_consumer_recovers_when_it_acknowledges() -> None:
@@ -153,7 +189,7 @@ def test_pooled_routes_are_counted_by_peer() -> None:
 
 def test_an_account_near_its_limit_is_told() -> None:
     info = AccountInfo(storage=95, limits=Limits(max_storage=100))
-    ((problem),) = storage.judge_account(info, LIMITS)
+    ((problem),) = storage.judge_account(info, LIMITS, monitored=False)
     assert problem.reason is Reason.JS_ACCOUNT_LIMIT
     assert "95% of its JetStream storage" in problem.message
 

@@ -290,19 +290,6 @@ async def test_a_message_nobody_can_digest_is_told_with_its_sequence(tmp_path: P
     assert "message 1" in found.message
 
 
-async def test_thresholds_that_travel_with_a_stream_are_honoured(tmp_path: Path) -> None:
-    async with private_nats(tmp_path) as server:
-        link = await connected(server)
-        metadata = {"io.nats.monitor.msgs-warn": "2"}
-        await api(link, "STREAM.CREATE.S", name="S", subjects=["s"], metadata=metadata)
-        for _ in range(2):
-            await link.request("s", b"x")
-        found = await look_once("nats", options(server))
-        link.close()
-    assert told(found) == (State.DEGRADED, Reason.JS_STORAGE_HIGH)
-    assert "its own limit 2" in found.message
-
-
 async def test_storage_near_its_limit_is_told(tmp_path: Path) -> None:
     async with private_nats(tmp_path) as server:
         link = await connected(server)
@@ -410,7 +397,7 @@ async def test_a_missing_micro_service_is_told_and_a_present_one_counted(tmp_pat
     assert "micro service chat" in missing.message
 
 
-async def test_the_storing_canary_measures(tmp_path: Path) -> None:
+async def test_the_canary_stores_reads_back_and_measures(tmp_path: Path) -> None:
     async with private_nats(tmp_path) as server:
         found = await look_once("nats", options(server, canary=Duration(10)))
     assert found.state is State.UP
