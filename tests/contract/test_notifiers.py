@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import hmac
 import time
@@ -11,11 +12,13 @@ from datetime import datetime
 from email import message_from_bytes
 
 import msgspec
+import psutil
 import pytest
 
 from alerts.channel import Channel, Options
 from alerts.notice import Notice, NoticeKind
-from alerts.notifiers import catalog
+from alerts.notifiers import apprise_sender, catalog
+from alerts.notifiers.apprise import AppriseProcess
 from alerts.notifiers.notifier import Notifier, NotifyError
 from alerts.receiver import Alertmanager, Console, Opsgenie, Pagerduty, Receiver, Slack, Smtp, Webhook
 from alerts.rule import Severity
@@ -57,8 +60,8 @@ OPTIONS: dict[str, Callable[[str, int], Options]] = {
     "apprise": lambda url, _: Secret(f"{url.replace('http', 'json')}/{SECRET}?rto=1&cto=1"),
 }
 KINDS = list(OPTIONS)
-# A library's own deadline; the channel puts its own around it.
-OWN_TIME = {"apprise"}
+# A library that tells only that it failed; it is tried again, which loses nothing.
+VAGUE = {"apprise"}
 
 
 def _notifier(kind: str, url: str, port: int) -> Notifier:
@@ -108,8 +111,7 @@ def test_a_refusal_is_an_error_that_says_whether_to_try_again(
     with pytest.raises((NotifyError, OSError)) as caught:
         notifier.deliver(NOTICE, deadline_s=2)
     error = caught.value
-    # apprise tells only that it failed; it is tried again, which loses nothing.
-    assert (not isinstance(error, NotifyError) or error.retryable) is (retryable or kind in OWN_TIME)
+    assert (not isinstance(error, NotifyError) or error.retryable) is (retryable or kind in VAGUE)
     if mood is Mood.BUSY and kind not in ("smtp", "apprise"):
         assert isinstance(error, NotifyError)
         assert error.retry_after_s == 7
@@ -117,7 +119,7 @@ def test_a_refusal_is_an_error_that_says_whether_to_try_again(
 
 
 @pytest.mark.parametrize("mood", [Mood.HANGS, Mood.DRIPS], ids=str)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("smtp", *OWN_TIME)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "smtp"])
 def test_the_deadline_is_for_the_whole_attempt(kind: str, mood: Mood, stack: ExitStack) -> None:
     inbox = _inbox(stack, kind, mood)
     notifier = _notifier(kind, inbox.url, inbox.port)
@@ -240,6 +242,46 @@ def test_an_apprise_url_that_means_nothing_is_an_error_at_warm_up() -> None:
     with pytest.raises(NotifyError, match="nosuch://") as caught:
         catalog.build(channel).warm()
     assert SECRET not in str(caught.value)
+
+
+def test_the_process_of_apprise_is_begun_again_after_it_hung_was_killed_or_went_idle(
+    stack: ExitStack,
+) -> None:
+    gc.collect()
+    assert not children_of_this_process()
+    hanging, well = _inbox(stack, "apprise", Mood.DRIPS), _inbox(stack, "apprise")
+    processes = [AppriseProcess()]
+
+    def ask(inbox: Inbox, deadline_s: float) -> str:
+        url = f"{inbox.url.replace('http', 'json')}/{SECRET}"
+        message = {"body": "postgres refuses connections"}
+        return processes[0].ask({"url": url, "message": message}, deadline_s)
+
+    assert ask(well, 20) == apprise_sender.SENT
+    first = children_of_this_process()
+    assert ask(well, 20) == apprise_sender.SENT
+    assert children_of_this_process() == first
+    with pytest.raises(NotifyError, match=r"no answer within 0\.5 s"):
+        ask(hanging, 0.5)
+    assert not children_of_this_process() & first
+    assert ask(well, 20) == apprise_sender.SENT
+    for child in children_of_this_process():
+        child.kill()
+        child.wait(5)
+    assert ask(well, 20) == apprise_sender.SENT
+    assert all(SECRET not in " ".join(child.cmdline()) for child in children_of_this_process())
+    processes.clear()
+    gc.collect()
+    assert not children_of_this_process()
+    assert len(well.accepted) == 4
+
+
+def children_of_this_process() -> set[psutil.Process]:
+    return {
+        child
+        for child in psutil.Process().children()
+        if apprise_sender.__name__ in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE
+    }
 
 
 def test_the_console_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
