@@ -6,12 +6,16 @@ from msgspec.structs import replace
 
 from checks.finding import SEVERITY, Evidence, Finding, State
 from checks.target import Target
+from checks.wire.journey import Journey
 
 _BROKEN = (State.DOWN, State.UNKNOWN)
 
 
-def agreement(target: Target, findings: dict[str, Finding]) -> Finding:
-    """One finding for all addresses: down when all are, degraded when some are, else the worst of them."""
+def agreement(target: Target, findings: dict[str, Finding], journey: Journey) -> Finding:
+    """One finding for all addresses: down when all are, degraded when some are, else the worst of them.
+
+    `journey` led to the addresses; its look-up is part of every answer's time.
+    """
     worst = min(findings.values(), key=lambda finding: SEVERITY.index(finding.state))
     broken = [address for address, finding in findings.items() if finding.state in _BROKEN]
     each = tuple(
@@ -23,7 +27,12 @@ def agreement(target: Target, findings: dict[str, Finding]) -> Finding:
     slowest = max(
         (finding.latency_s for finding in findings.values() if finding.latency_s is not None), default=None
     )
-    together = replace(worst, latency_s=slowest, evidence=worst.evidence + each)
+    together = replace(
+        worst,
+        latency_s=None if slowest is None else slowest + (journey.latency_s or 0.0),
+        phases=journey.phases() + worst.phases,
+        evidence=worst.evidence + journey.notes() + each,
+    )
     if not broken:
         return together
     if len(broken) == len(findings):

@@ -31,6 +31,7 @@ from checks.wire.redaction import Redactor
 from checks.wire.stream import Stream, Wire
 
 _FRESH_EVERY: Final = 5
+_MOST_ADDRESSES: Final = 32
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 Allowed = Callable[[str, int], bool]
@@ -113,15 +114,18 @@ class HttpCheck:
         journey = Journey.within(self._options.timeout)
         try:
             host = self._request.origin.host
-            addresses = await resolve(host, self._options.ip, self._kit.resolver, journey)
+            found = await resolve(host, self._options.ip, self._kit.resolver, journey)
         except (DeadlinePassed, Fault) as error:
             fault = error if isinstance(error, Fault) else timed_out(journey, self._options.timeout)
             look = Look(journey=journey)
             return finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
+        addresses = found[:_MOST_ADDRESSES]
+        if len(found) > len(addresses):
+            journey.note("addresses", f"{len(found)} were found and the first {len(addresses)} probed")
         async with asyncio.TaskGroup() as group:
             looks = [group.create_task(self._probe_one(address)) for address in addresses]
         findings = {address: look.result() for address, look in zip(addresses, looks, strict=True)}
-        return agreement(self._target, findings)
+        return agreement(self._target, findings, journey)
 
     async def _look(self, look: Look, address: str | None) -> None:
         request = self._request

@@ -97,11 +97,11 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One HTTP check.
 
-    `address`: probe the first address of the name, every one of them (`all`), or the first that answers
-    (`happy`). `connection`: a new one for each probe (`fresh`), one kept open (`kept`), or kept with every
-    fifth and every doubtful probe fresh (`mixed`). `health`: read health documents (`auto`), insist on one
-    (`require`) or never look (`off`). `heartbeat`: how often the sentinel asks on its held connection; `0s`
-    holds none.
+    `address`: probe the first address of the name, every one of them (`all`), or whichever connects first
+    when they are tried a quarter of a second apart (`happy`). `connection`: a new one for each probe
+    (`fresh`), one kept open (`kept`), or kept with every fifth and every doubtful probe fresh (`mixed`).
+    `health`: read health documents (`auto`), insist on one (`require`) or never look (`off`). `heartbeat`:
+    how often the sentinel asks on its held connection; `0s` holds none.
     """
 
     url: str

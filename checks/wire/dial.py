@@ -18,8 +18,9 @@ from checks.finding import Phase
 from checks.reason import Reason
 from checks.wire.certificate import Certificate, chain_of
 from checks.wire.expiry import day
-from checks.wire.fault import DeadlinePassed, Fault, during, fault_of
+from checks.wire.fault import DeadlinePassed, Fault, fault_of
 from checks.wire.journey import Journey
+from checks.wire.race import race
 from checks.wire.stream import Wire
 from checks.wire.tls import TlsWire
 from checks.wire.tls_options import TlsOptions, context_of, unverified_context_of
@@ -28,7 +29,6 @@ Family = Literal["any", "prefer_4", "prefer_6", "only_4", "only_6"]
 
 # Shorter than this is a look into a table, not a look-up.
 _TABLE_S: Final = 0.00005
-_MOST_ADDRESSES: Final = 8
 # X509_V_ERR_*: openssl/x509_vfy.h.
 _NOT_YET_VALID: Final = frozenset({9, 11})
 _EXPIRED: Final = frozenset({10, 12})
@@ -74,7 +74,7 @@ async def resolve(host: str, family: Family, resolver: Resolver, journey: Journe
     chosen = order(found, family)
     if not chosen:
         raise Fault(Reason.DNS, f'has no {"IPv4" if family == "only_4" else "IPv6"} address: "{host}"')
-    return chosen[:_MOST_ADDRESSES]
+    return chosen
 
 
 @lru_cache(maxsize=4096)
@@ -108,36 +108,16 @@ def order(addresses: tuple[str, ...], family: Family) -> tuple[str, ...]:
 
 async def connect(addresses: tuple[str, ...], port: int, journey: Journey) -> Wire:
     """Connect to the first of `addresses` that accepts. Raises Fault."""
-    fault: Fault | None = None
-    for place, address in enumerate(addresses):
-        journey.begin(Phase.CONNECT)
-        journey.ip = address
-        deadline_s = _share(journey.deadline_s, len(addresses) - place)
-        try:
-            wire = await Wire.connect(address, port, deadline_s=deadline_s)
-        except OSError as error:
-            fault = fault_of(error, Phase.CONNECT)
-        except DeadlinePassed:
-            if place + 1 == len(addresses):
-                raise
-            fault = Fault(Reason.TIMEOUT, f"did not answer {during(Phase.CONNECT)}")
-        else:
-            journey.end(wire.connect_s)
-            if deadline_s != journey.deadline_s:
-                wire.until(journey.deadline_s)
-            return wire
-        if len(addresses) > 1:
-            journey.note(f"address {address}", fault.message)
-    assert fault is not None
-    raise fault
-
-
-def _share(deadline_s: float, addresses: int) -> float:
-    """The deadline of the first of `addresses`: a black hole must not eat the time of the next one."""
-    if addresses == 1 or deadline_s == math.inf:
-        return deadline_s
-    now_s = time.monotonic()
-    return now_s + (deadline_s - now_s) / addresses
+    if len(addresses) > 1:
+        return await race(addresses, port, journey)
+    journey.begin(Phase.CONNECT)
+    journey.ip = addresses[0]
+    try:
+        wire = await Wire.connect(addresses[0], port, deadline_s=journey.deadline_s)
+    except OSError as error:
+        raise fault_of(error, Phase.CONNECT) from error
+    journey.end(wire.connect_s)
+    return wire
 
 
 async def secure(wire: Wire, name: str, options: TlsOptions, journey: Journey) -> tuple[TlsWire, TlsSeen]:

@@ -172,6 +172,23 @@ async def test_all_addresses_are_judged_together(origin: Origin) -> None:
     )
 
 
+async def test_the_look_up_of_all_addresses_counts_and_too_many_are_told(origin: Origin) -> None:
+    class Slow(Names):
+        async def addresses(self, host: str) -> tuple[str, ...]:
+            await asyncio.sleep(0.05)
+            return await super().addresses(host)
+
+    url = f"http://name.test:{origin.port}/"
+    kit = ProbeKit(clock=SystemClock(), resolver=Slow(*[f"127.0.0.{last}" for last in range(1, 41)]))
+    finding = await look(HttpCheck(target(url), options(url, address="all"), kit))
+    phases = {time.phase.value: time.duration_s for time in finding.phases}
+    assert phases["resolve"] >= 0.05
+    assert finding.latency_s is not None
+    assert finding.latency_s >= 0.05
+    assert evidence(finding, "addresses") == "40 were found and the first 32 probed"
+    assert evidence(finding, "address 127.0.0.33") is None
+
+
 async def test_a_name_without_the_wanted_family_is_a_dns_fault() -> None:
     finding = await look(check("http://name.test/", "127.0.0.1", ip="only_6"))
     assert finding.message == 'http://name.test/ has no IPv6 address: "name.test"'
