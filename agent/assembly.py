@@ -28,12 +28,10 @@ from agent.platform.scope import Platform, Scope
 from agent.probe_endpoint import ProbeEndpoint, places_of
 from agent.probe_route import probe_route
 from agent.prober import Look, Watch
+from agent.receiving import Receiving
 from agent.scraping import Scraping
 from agent.secrets import secrets
 from agent.settings import Settings, StartError
-from agent.telemetry.figures import Figures
-from agent.telemetry.grpc_server import GrpcMissingError
-from agent.telemetry.intake import Intake
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
 from agent.vitals import Gap, Vitals
@@ -81,7 +79,7 @@ class Agent:
         self._scraping = Scraping(self._clock, self._scraped)
         self._imports = ThreadPoolExecutor(1, thread_name_prefix="imports")
         self._ready = False
-        self._intake = self._intake_of(scopes[0])
+        self._receiving = self._receiving_for(scopes[0])
         self._probing = _probing(watching, scopes[0])
         self._source = LiveSource(
             clock=self._clock,
@@ -103,7 +101,7 @@ class Agent:
             agent_series=self._agent_series,
             notification_series=NotificationSeries(self._document),
             telemetry_series=TelemetrySeries(self._document),
-            telemetry=self._figures,
+            telemetry=self._receiving.figures,
             ready=lambda: self._ready,
             parts=self._parts,
         )
@@ -121,8 +119,7 @@ class Agent:
             tasks.create_task(self._history.run())
             for judgement in self._judgements.values():
                 tasks.create_task(judgement.deliver())
-            if self._intake is not None:
-                tasks.create_task(self._receive(self._intake, scopes[0]))
+            tasks.create_task(self._receiving.run())
             tasks.create_task(self._scraping.run(scopes))
             tasks.create_task(self._reloads(reload_asked))
             await self._source.restore()
@@ -174,18 +171,6 @@ class Agent:
                 for key in judgement.judge.suspects():
                     self._watching.look_again(key)
 
-    async def _receive(self, intake: Intake, scope: Scope) -> None:
-        try:
-            await intake.run()
-        except GrpcMissingError as error:
-            raise StartError(str(error)) from error
-        except OSError as error:
-            places = filter(None, (scope.agent.otlp_listen, scope.agent.otlp_grpc_listen))
-            raise StartError(
-                f"cannot take telemetry on {' and '.join(places)}: {error.strerror or error};"
-                " choose another agent.otlp_listen, or null for none"
-            ) from error
-
     async def _serve(self, scope: Scope) -> None:
         """Bring up the web last: importing its library takes longer than everything before."""
         host, port = self._settings.address(scope)
@@ -232,6 +217,7 @@ class Agent:
         self._target_series.declare(_measures(self._watching.watches))
         self._target_series.place(self._board.rows())
         self._scraping.place(scopes)
+        self._receiving.place(scopes[0])
         self._probing = _probing(self._watching, scopes[0])
         for scope in scopes:
             judgement = self._judgements[scope.environment_name]
@@ -268,32 +254,24 @@ class Agent:
             for lane in judgement.lanes():
                 stuck = lane.last_error if lane.queued and lane.last_error else None
                 parts.append(part_of(f"receiver {lane.channel}", stuck, f"{lane.sent} sent"))
-        figures = self._figures()
-        if figures is not None:
-            parts.append(part_of("telemetry", figures.trouble, "kept, counted and passed on"))
+        if self._receiving.asked:
+            parts.append(part_of("telemetry", self._receiving.trouble, "kept, counted and passed on"))
         for (_, service, source), why in self._scraping.failing.items():
             parts.append(part_of(f"metrics of {service} ({source})", why, ""))
         return tuple(parts)
 
-    def _figures(self) -> Figures | None:
-        return self._intake.figures() if self._intake is not None else None
-
-    def _intake_of(self, scope: Scope) -> Intake | None:
-        """What services push is taken in for the first environment; each agent serves one machine."""
-        if scope.agent.otlp_listen is None:
-            return None
+    def _receiving_for(self, scope: Scope) -> Receiving:
         env = scope.environment_name
-        return Intake(
-            scope.telemetry,
+        receiving = Receiving(
+            self._settings,
             directory=self._data / "telemetry",
-            env=env,
             clock=self._clock,
             traffic=self._traffic[env],
             requests=self._counted,
             error_logs=self._judgements[env].logged,
-            aliases=frozenset({scope.environment.alias}),
-            names={f"{scope.platform}-{name}": name for name in scope.services},
         )
+        receiving.place(scope)
+        return receiving
 
     def _judgement(self, scope: Scope) -> Judgement:
         return Judgement(

@@ -39,9 +39,12 @@ def serve(
     environments: tuple[str, ...] = (),
     data: Path | None = None,
     listen: str | None = None,
+    follow: tuple[tuple[str, str], ...] = (),
 ) -> int:
     """Run the agent until SIGTERM or SIGINT. The exit code: 0 stopped as asked, 3 it cannot run."""
-    settings = Settings(config=config, overlay=overlay, environments=environments, data=data, listen=listen)
+    settings = Settings(
+        config=config, overlay=overlay, environments=environments, data=data, listen=listen, follow=follow
+    )
     try:
         platform, scopes = settings.scopes()
         with only_one(settings.data_dir(scopes[0])):

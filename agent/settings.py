@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from agent.platform.load import load
 from agent.platform.scope import Platform, Scope
+from agent.telemetry.options import IntakeOptions, following
 
 
 class StartError(Exception):
@@ -19,13 +20,17 @@ class StartError(Exception):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Arguments of `gaia run`. `environments` empty: the only one of the file."""
+    """Arguments of `gaia run`. `environments` empty: the only one of the file.
+
+    `follow` are log files beside those of the file, each with its service, empty where its lines tell it.
+    """
 
     config: Path
     overlay: Path | None = None
     environments: tuple[str, ...] = ()
     data: Path | None = None
     listen: str | None = None
+    follow: tuple[tuple[str, str], ...] = ()
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def scopes(self, *, calls: bool = True) -> tuple[Platform, tuple[Scope, ...]]:
@@ -37,6 +42,10 @@ class Settings(Struct, frozen=True, kw_only=True):
                 f"{self.config} has {len(names)} environments: name one to watch, such as --env {names[-1]}"
             )
         return platform, tuple(platform.scope(name, calls=calls) for name in names)
+
+    def telemetry(self, scope: Scope) -> IntakeOptions:
+        """What is taken in: the file's table, and the files named beside it."""
+        return following(scope.telemetry, self.follow)
 
     def data_dir(self, scope: Scope) -> Path:
         """Where state is kept: the argument, else the file's `agent.data_dir`, made if it is missing."""

@@ -16,6 +16,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--env", action="append", metavar="ENV", help="the environment to watch; may be repeated"
     )
     parser.add_argument("--data", type=Path, help="where state is kept (default: the file's agent.data)")
+    parser.add_argument(
+        "--follow",
+        action="append",
+        default=[],
+        metavar="[SERVICE=]FILE",
+        help="a file of JSON log lines to read as it grows; may be repeated (see telemetry.follow)",
+    )
     parser.add_argument("--listen", metavar="HOST:PORT", help="where the page and API are served")
 
 
@@ -29,4 +36,11 @@ def run(args: argparse.Namespace) -> int:
         environments=tuple(args.env or filter(None, [defaults.environment()])),
         data=args.data,
         listen=args.listen,
+        follow=tuple(_followed(text) for text in args.follow),
     )
+
+
+def _followed(text: str) -> tuple[str, str]:
+    """Service and path: `auth=/var/log/auth.log`, or a path alone, whose lines tell their service."""
+    service, equals, path = text.partition("=")
+    return (service, path) if equals and "/" not in service else ("", text)

@@ -118,10 +118,8 @@ class EnvironmentReader:
         if node is None or is_null(node):
             node = Mapping(self._root.at, {})
         # Where it listens is one of the agent's own settings, beside the other address.
-        listen = {"listen": agent.otlp_listen} if agent.otlp_listen else {}
-        if agent.otlp_grpc_listen:
-            listen["grpc_listen"] = agent.otlp_grpc_listen
-        options = self._reader.table(own_view(node, self._name), IntakeOptions, key="telemetry", fixed=listen)
+        places = {"listen": agent.otlp_listen, "grpc_listen": agent.otlp_grpc_listen}
+        options = self._reader.table(own_view(node, self._name), IntakeOptions, key="telemetry", fixed=places)
         return options or IntakeOptions()
 
     def _top(self, section: str, wanted: Any) -> Any:

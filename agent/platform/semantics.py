@@ -59,14 +59,6 @@ def _listens(scope: Scope, places: Places, problems: Problems) -> None:
                 f'"{address}" is not a place to listen: write host:port, such as 127.0.0.1:9877',
             )
 
-    if scope.agent.otlp_grpc_listen is not None and scope.agent.otlp_listen is None:
-        places.own(
-            problems,
-            scope.environment_name,
-            ("agent", "otlp_grpc_listen"),
-            "gRPC is taken in beside OTLP/HTTP: set agent.otlp_listen too",
-        )
-
 
 def _environments(scopes: MappingType[str, Scope], places: Places, problems: Problems) -> None:
     aliases: dict[str, str] = {}

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from agent.telemetry.growing_file import Chunk, GrowingFile, Place
 from agent.telemetry.json_lines import Line
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-_READ_BYTES: Final = 256 * 1024
-_MAX_LINE_BYTES: Final = 256 * 1024
+T = TypeVar("T")
+
 _POLL_S: Final = 0.25
-
-
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A byte in one file: the file is known by its inode, for its name may go to another."""
-
-    inode: int
-    offset: int
+# A writer goes on into the old file until it is told of the rotation.
+_LINGER_S: Final = 3.0
 
 
 class Batch(Struct, frozen=True, kw_only=True):
@@ -45,10 +41,18 @@ Take = Callable[[Batch], Awaitable[None]]
 Keep = Callable[[Path, bytes], Awaitable[None]]
 
 
+class InThread(Protocol):
+    """A thread that may wait for a disk."""
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """Do `work` there."""
+        ...
+
+
 class Follower:
     """Follows `path`, which need not exist yet. `take` returns once the lines are safe, or raises OSError."""
 
-    def __init__(  # all by name
+    def __init__(  # noqa: PLR0913  # a follower's whole surroundings, all by name
         self,
         path: Path,
         *,
@@ -56,94 +60,86 @@ class Follower:
         clock: Clock,
         take: Take,
         keep: Keep,
-        resource: tuple[tuple[str, str], ...] = (),
+        in_thread: InThread,
+        service: str = "",
         poll_s: float = _POLL_S,
+        linger_s: float = _LINGER_S,
     ) -> None:
         self._path = path
         self._state = state
         self._clock = clock
         self._take = take
         self._keep = keep
-        self._resource = resource
+        self._in_thread = in_thread
+        # Given a name, lines are that service's whatever they say; else theirs, else the file's.
+        self._resource = (("service.name", service),) if service else ()
+        self._fallback = path.name.partition(".")[0]
         self._poll_s = poll_s
-        self._descriptor = -1
-        self._inode = 0
-        self._offset = 0
-        self._skipping = False
+        self._linger_s = linger_s
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        place = _load(self._state)
+        file: GrowingFile | None = None
+        place = await self._in_thread(partial(_load, self._state))
         try:
             while True:
-                if self._descriptor < 0 and not self._open(place):
+                if file is None:
+                    file = await self._in_thread(partial(GrowingFile.find, self._path, place))
+                    place = None
+                if file is None or not await self._follow(file):
                     await asyncio.sleep(self._poll_s)
                     continue
-                place = None
-                if await self._read():
-                    continue
-                if self._replaced():
-                    # Everything of the old file was read: now the new one, from its beginning.
-                    self._close()
-                    continue
-                await asyncio.sleep(self._poll_s)
+                file.close()
+                file = None
         finally:
-            self._close()
+            if file is not None:
+                file.close()
 
-    def _open(self, place: Place | None) -> bool:
-        try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        found = os.fstat(self._descriptor)
-        self._inode = found.st_ino
-        known = place is not None and place.inode == found.st_ino and place.offset <= found.st_size
-        self._offset = place.offset if place is not None and known else 0
-        return True
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    async def _read(self) -> bool:
-        """Take the next whole lines; whether there were any."""
-        size = os.fstat(self._descriptor).st_size
-        if size < self._offset:
-            logger.info("follow.truncated", extra={"path": str(self._path)})
-            self._offset, self._skipping = 0, False
-        content = os.pread(self._descriptor, _READ_BYTES, self._offset)
-        end = content.rfind(b"\n") + 1
-        if not end:
-            if len(content) < _MAX_LINE_BYTES:
+    async def _follow(self, file: GrowingFile) -> bool:
+        """Read what is there; whether the file was replaced and nobody writes to it any more."""
+        quiet_since_s = self._clock.monotonic_s()
+        while True:
+            if await self._advance(file, ended=False):
+                quiet_since_s = self._clock.monotonic_s()
+                continue
+            if await self._in_thread(partial(file.is_at, self._path)):
                 return False
-            # A line longer than any log's: its beginning is taken, the rest skipped.
-            end = len(content)
-        whole = content[:end]
-        texts = whole.split(b"\n")
-        if self._skipping:
-            texts = texts[1:]
-        self._skipping = not whole.endswith(b"\n")
+            if self._clock.monotonic_s() - quiet_since_s >= self._linger_s:
+                # A last line without its end is all there will ever be of it.
+                while await self._advance(file, ended=True):
+                    pass
+                return True
+            await asyncio.sleep(self._poll_s)
+
+    async def _advance(self, file: GrowingFile, *, ended: bool) -> bool:
+        """Take the next whole lines, however long it is until they are safe; whether there were any."""
+        told = False
+        while True:
+            try:
+                chunk = await self._in_thread(partial(file.next, ended=ended))
+                if chunk is None:
+                    return False
+                if chunk.texts:
+                    await self._take(self._batch(chunk))
+                await self._keep(self._state, msgspec.json.encode(chunk.end))
+            except OSError as error:
+                if not told:
+                    logger.warning("follow.not_taken", extra={"path": str(self._path), "error": str(error)})
+                told = True
+                await asyncio.sleep(self._poll_s)
+                continue
+            file.place = chunk.end
+            return True
+
+    def _batch(self, chunk: Chunk) -> Batch:
         read_ns = int(self._clock.wall_s() * 1e9)
         lines = tuple(
-            Line(text=text, read_ns=read_ns, resource=self._resource) for text in texts if text.strip()
+            Line(text=text, read_ns=read_ns, resource=self._resource, fallback=self._fallback)
+            for text in chunk.texts
         )
-        if lines:
-            identity = b"%d.%d.%d" % (self._inode, self._offset, len(whole))
-            try:
-                await self._take(Batch(lines=lines, identity=identity + whole[:64]))
-            except OSError as error:
-                logger.warning("follow.not_taken", extra={"path": str(self._path), "error": str(error)})
-                return False
-        self._offset += end
-        await self._keep(self._state, msgspec.json.encode(Place(inode=self._inode, offset=self._offset)))
-        return True
-
-    def _replaced(self) -> bool:
-        try:
-            return self._path.stat().st_ino != self._inode
-        except OSError:
-            return False
+        start = chunk.start
+        identity = b"%d.%d.%d." % (start.inode, start.offset, chunk.end.offset)
+        return Batch(lines=lines, identity=identity + chunk.texts[0][:64])
 
 
 def _load(path: Path) -> Place | None:

@@ -18,7 +18,7 @@ from agent.telemetry.grpc_server import GrpcServer, require_grpc
 from agent.telemetry.http_server import HttpServer, ServerLimits, Site
 from agent.telemetry.ledger import Account
 from agent.telemetry.log_sources import LogSources
-from agent.telemetry.options import IntakeOptions, fitted
+from agent.telemetry.options import IntakeOptions, fitted, place_of
 from agent.telemetry.post import HttpPost
 from agent.telemetry.reception import Reception
 from agent.telemetry.red import RequestTotals
@@ -91,12 +91,8 @@ class Intake:
         """
         if self._options.grpc_listen is not None:
             require_grpc()
-        self.port = await self._server.open(self._options.host, self._options.port)
-        self.opened.set()
-        logger.info("telemetry.listening", extra={"port": self.port})
         try:
-            if self._options.grpc_listen is not None:
-                self.grpc_port = await self._grpc.open(self._options.grpc_listen)
+            await self._listen()
             while self._log is None:
                 try:
                     await self._open_log()
@@ -109,6 +105,14 @@ class Intake:
             await self._grpc.close()
             self.reception.close()
             await self._close()
+
+    async def _listen(self) -> None:
+        if self._options.listen is not None:
+            self.port = await self._server.open(*place_of(self._options.listen))
+        if self._options.grpc_listen is not None:
+            self.grpc_port = await self._grpc.open(self._options.grpc_listen)
+        self.opened.set()
+        logger.info("telemetry.listening", extra={"port": self.port, "grpc_port": self.grpc_port})
 
     async def _open_log(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

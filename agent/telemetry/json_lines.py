@@ -35,11 +35,15 @@ _MAX_TEXT: Final = 16_384
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One line as read, and where it came from: facts for its resource, such as `service.name`."""
+    """One line as read, and where it came from: facts for its resource, such as `service.name`.
+
+    `fallback` is the service's name where neither those nor the line itself tell it.
+    """
 
     text: bytes
     read_ns: int
     resource: tuple[tuple[str, str], ...] = ()
+    fallback: str = ""
 
 
 def to_request(lines: Iterable[Line], *, least_severity: int = 0) -> bytes:
@@ -60,6 +64,8 @@ def to_request(lines: Iterable[Line], *, least_severity: int = 0) -> bytes:
             said = _first(fields, names)
             if said and key not in resource:
                 resource[key] = said
+        if line.fallback:
+            resource.setdefault("service.name", line.fallback)
         key_of = tuple(sorted(resource.items()))
         group = groups.get(key_of)
         if group is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from zlib import crc32
 
 from agent.telemetry.durable_log import DurableLog
@@ -21,6 +22,8 @@ from agent.telemetry.signals import Rejected
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class KeepLogs(Protocol):
@@ -41,22 +44,31 @@ class LogSources:
         self._keep = keep
         self._log = log
         self._least = severity_of(options.log_level)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="telemetry-follow")
 
     async def run(self) -> None:
         """Read until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for service, path in self._files():
-                follower = Follower(
-                    Path(path),
-                    state=self._directory / f"{service}-{crc32(path.encode()):08x}.place",
-                    clock=self._clock,
-                    take=self._take_batch,
-                    keep=self._remember,
-                    resource=(("service.name", service),),
-                )
-                tasks.create_task(follower.run())
-            if self._options.fly_logs is not None:
-                tasks.create_task(self._listen())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for service, path in self._files():
+                    follower = Follower(
+                        Path(path),
+                        state=self._directory / f"{service}-{crc32(path.encode()):08x}.place",
+                        clock=self._clock,
+                        take=self._take_batch,
+                        keep=self._remember,
+                        in_thread=self._in_thread,
+                        service=service,
+                    )
+                    tasks.create_task(follower.run())
+                if self._options.fly_logs is not None:
+                    tasks.create_task(self._listen())
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Followed files may lie on a disk that hangs: it must not be the log's thread that waits."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _files(self) -> Iterator[tuple[str, str]]:
         for service, paths in self._options.follow.items():
@@ -80,7 +92,7 @@ class LogSources:
         await self._take(lines, secrets.token_bytes(16))
 
     async def _take(self, lines: tuple[Line, ...], identity: bytes) -> None:
-        body = to_request(lines, least_severity=self._least)
+        body = await self._in_thread(partial(to_request, lines, least_severity=self._least))
         try:
             await self._keep(body, identity=identity)
         except Rejected as rejected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -53,11 +54,11 @@ class FlyLogsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is taken in and passed on. Limits hold for a body as it comes and after decompression.
 
-    `follow` names JSON log files by their service; lines read there and from Fly.io are kept from
-    `log_level` upwards, access lines always.
+    `follow` names JSON log files by their service, "" for files whose lines tell theirs; lines read there and
+    from Fly.io are kept from `log_level` upwards, access lines always.
     """
 
-    listen: str = "127.0.0.1:4318"
+    listen: str | None = "127.0.0.1:4318"
     grpc_listen: str | None = None
     token: Secret | None = None
     request: Size = Size(64 * _MIB)
@@ -71,14 +72,23 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "DEBUG"
 
     @property
-    def host(self) -> str:
-        """The address to bind, brackets of IPv6 taken off."""
-        return self.listen.rpartition(":")[0].strip("[]") or "127.0.0.1"
+    def idle(self) -> bool:
+        """Whether nothing would ever come in."""
+        return not (self.listen or self.grpc_listen or self.follow or self.fly_logs)
 
-    @property
-    def port(self) -> int:
-        """The port to bind; 0 takes a free one."""
-        return int(self.listen.rpartition(":")[2])
+
+def place_of(listen: str) -> tuple[str, int]:
+    """Host, brackets of IPv6 taken off, and port of an address to listen on; port 0 takes a free one."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def following(options: IntakeOptions, files: Iterable[tuple[str, str]]) -> IntakeOptions:
+    """`options` with more files to follow: pairs of service and path."""
+    follow = dict(options.follow)
+    for service, path in files:
+        follow[service] = tuple(dict.fromkeys((*follow.get(service, ()), path)))
+    return msgspec.structs.replace(options, follow=follow)
 
 
 def fitted(options: IntakeOptions, *, memory_bytes: int) -> IntakeOptions:

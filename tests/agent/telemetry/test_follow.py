@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from agent.telemetry.fly_logs import FlyLogs, line_of
 from agent.telemetry.follow import Batch, Follower
+from agent.telemetry.growing_file import MAX_LINE_BYTES
 from agent.telemetry.json_lines import Line, to_request
 from agent.telemetry.options import FlyLogsOptions, IntakeOptions
 from agent.telemetry.segments import write_whole
@@ -25,6 +27,7 @@ from checks.units import Size
 from tests.agent.telemetry.otlp import Told, running
 from tests.waiting import until
 
+T = TypeVar("T")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -50,15 +53,21 @@ class Taken:
         return [line.text.decode() for batch in self.batches for line in batch.lines]
 
 
+async def in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
 @asynccontextmanager
-async def following(path: Path, taken: Taken) -> AsyncIterator[None]:
+async def following(path: Path, taken: Taken, *, linger_s: float = 0.1) -> AsyncIterator[None]:
     follower = Follower(
         path,
         state=path.with_suffix(".place"),
         clock=SystemClock(),
         take=taken.take,
         keep=taken.keep,
+        in_thread=in_thread,
         poll_s=0.01,
+        linger_s=linger_s,
     )
     task = asyncio.create_task(follower.run())
     try:
@@ -105,6 +114,73 @@ async def test_a_truncated_file_is_read_from_its_beginning(tmp_path: Path) -> No
         os.truncate(path, 0)
         write(path, "new")
         await until(lambda: taken.texts[1:] == ["new"])
+
+
+async def test_what_a_writer_still_writes_into_the_rotated_file_is_taken_before_the_new_one(
+    tmp_path: Path,
+) -> None:
+    path, taken = tmp_path / "log", Taken()
+    async with following(path, taken, linger_s=0.5):
+        write(path, "1")
+        await until(lambda: taken.texts == ["1"])
+        path.rename(tmp_path / "log.1")
+        write(path, "4")
+        write(tmp_path / "log.1", "2")
+        await until(lambda: taken.texts == ["1", "2"])
+        with (tmp_path / "log.1").open("a") as file:
+            file.write("3 without an end")
+        await until(lambda: taken.texts == ["1", "2", "3 without an end", "4"])
+
+
+async def test_a_copied_and_emptied_file_that_grew_past_the_old_place_is_read_from_its_beginning(
+    tmp_path: Path,
+) -> None:
+    path, taken = tmp_path / "log", Taken()
+    write(path, "short")
+    async with following(path, taken):
+        await until(path.with_suffix(".place").exists)
+    # Between two looks: copied away, emptied, and already longer than it was.
+    os.truncate(path, 0)
+    write(path, "another beginning", "and more")
+    async with following(path, taken):
+        await until(lambda: taken.texts == ["short", "another beginning", "and more"])
+
+
+async def test_a_rotation_while_nobody_looked_loses_nothing(tmp_path: Path) -> None:
+    path, taken = tmp_path / "app.log", Taken()
+    write(path, "1")
+    async with following(path, taken):
+        await until(path.with_suffix(".place").exists)
+    write(path, "2")
+    path.rename(tmp_path / "app.log.1")
+    write(path, "3")
+    async with following(path, taken):
+        await until(lambda: taken.texts == ["1", "2", "3"])
+
+
+async def test_a_restart_inside_an_endless_line_does_not_take_its_rest_for_a_line(tmp_path: Path) -> None:
+    path, taken = tmp_path / "log", Taken()
+    with path.open("w") as file:
+        file.write("x" * MAX_LINE_BYTES)
+    async with following(path, taken):
+        await until(path.with_suffix(".place").exists)
+    with path.open("a") as file:
+        file.write("the rest of it\nafter\n")
+    async with following(path, taken):
+        await until(lambda: taken.texts[1:] == ["after"])
+
+
+async def test_a_replaced_file_is_not_left_while_its_lines_cannot_be_kept(tmp_path: Path) -> None:
+    path, taken = tmp_path / "log", Taken()
+    taken.broken = True
+    write(path, "1")
+    async with following(path, taken, linger_s=0.0):
+        await until(lambda: taken.refused > 0)
+        path.rename(tmp_path / "log.1")
+        write(path, "2")
+        await until(lambda: taken.refused > 5)
+        taken.broken = False
+        await until(lambda: taken.texts == ["1", "2"])
 
 
 async def test_a_restart_goes_on_where_the_last_line_was_taken(tmp_path: Path) -> None:
@@ -241,6 +317,27 @@ async def test_an_error_line_in_a_followed_file_reaches_the_rules_once_even_acro
             strict=True,
         )
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "line", "service"),
+    [
+        ("auth", '{"event":"x","service":"other"}', "auth"),
+        ("", '{"event":"x","service":"chat"}', "chat"),
+        ("", '{"event":"x"}', "worker"),
+        ("", "no JSON at all", "worker"),
+    ],
+    ids=["the given name wins", "the line's own", "the file's name", "bare text"],
+)
+async def test_a_line_counts_for_the_service_given_else_its_own_else_its_file_s(
+    tmp_path: Path, given: str, line: str, service: str
+) -> None:
+    path = tmp_path / "worker.log"
+    options = IntakeOptions(listen=None, keep_free=Size(0), follow={given: (str(path),)})
+    write(path, line)
+    async with running(tmp_path / "data", options) as intake:
+        await until(lambda: intake._log is not None and intake._parts()[1].logs.levels)
+        assert {key[0] for key in intake._parts()[1].logs.levels} == {service}
 
 
 FLY = {
