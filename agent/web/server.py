@@ -147,6 +147,8 @@ class _Door:
         self._options = options
         self._table = _Table(routes)
         self._connections: set[asyncio.Task[object]] = set()
+        # Those that wait for a request, the one that waits longest first.
+        self._idle: dict[asyncio.Task[object], None] = {}
         self._endless = 0
 
     async def close(self) -> None:
@@ -160,8 +162,7 @@ class _Door:
         """Serve one connection to its end. Raises nothing."""
         task = cast("asyncio.Task[object]", asyncio.current_task())
         try:
-            # A flood of idle connections must not take every file descriptor from the probes.
-            if len(self._connections) < self._options.max_clients + _SPARE_CONNECTIONS:
+            if self._has_place():
                 self._connections.add(task)
                 while await self._exchange(reader, writer):
                     pass
@@ -173,11 +174,31 @@ class _Door:
             self._connections.discard(task)
             writer.close()
 
+    def _has_place(self) -> bool:
+        """A flood of idle connections takes neither every file descriptor nor the place of one that asks."""
+        if len(self._connections) < self._options.max_clients + _SPARE_CONNECTIONS:
+            return True
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            return False
+        del self._idle[longest]
+        self._connections.discard(longest)
+        longest.cancel()
+        return True
+
+    async def _next_head(self, reader: asyncio.StreamReader) -> Head:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._idle[task] = None
+        try:
+            async with asyncio.timeout(_KEEP_ALIVE_S):
+                return parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+        finally:
+            self._idle.pop(task, None)
+
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request and its answer; whether the connection goes on."""
         try:
-            async with asyncio.timeout(_KEEP_ALIVE_S):
-                head = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+            head = await self._next_head(reader)
         except asyncio.LimitOverrunError:
             return await _turned_away(
                 reader, writer, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEAD} bytes"

@@ -62,16 +62,36 @@ async def test_requests_sent_together_are_answered_in_order() -> None:
     assert answer.count(b"HTTP/1.1 ") == 2
 
 
-async def test_one_connection_too_many_is_closed_and_the_others_go_on() -> None:
-    async with serving(small(), WebOptions(port=0, max_clients=0)) as port:
+async def test_a_flood_of_idle_connections_costs_the_oldest_idle_one_its_place() -> None:
+    livez = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with asyncio.timeout(20), serving(small(), WebOptions(port=0, max_clients=0)) as port:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
-        for _, writer in held:
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
-        async with asyncio.timeout(10):
-            assert all([(await reader.readline()).startswith(b"HTTP/1.1 200 ") for reader, _ in held])
-            assert await spoken(port, b"") == b""
+        for reader, writer in held:
+            writer.write(livez)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            assert (await spoken(port, livez)).startswith(b"HTTP/1.1 200 ")
+        await held[0][0].read()
+        held[-1][1].write(livez)
+        await _until(held[-1][0], b"HTTP/1.1 200 ")
         for _, writer in held:
             writer.close()
+
+
+async def _until(reader: asyncio.StreamReader, line: bytes) -> None:
+    while not (await reader.readline()).startswith(line):
+        assert not reader.at_eof()
+
+
+async def test_one_stream_too_many_is_refused_and_the_others_go_on() -> None:
+    events = b"GET /api/v1/events HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with asyncio.timeout(20), serving(small(), WebOptions(port=0, max_clients=1)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(events)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        assert (await spoken(port, events)).startswith(b"HTTP/1.1 503 ")
+        assert not reader.at_eof()
+        writer.close()
 
 
 async def test_http_1_0_gets_a_stream_as_it_is() -> None:
