@@ -74,14 +74,15 @@ async def accepted(port: int, body: bytes) -> bool:
     return False
 
 
-async def test_a_reload_sends_what_waited_to_the_new_destination_and_keeps_every_count(
+async def test_a_reload_sends_what_waited_to_the_corrected_address_and_keeps_every_count(
     tmp_path: Path,
 ) -> None:
-    (port,) = free_ports(1)
+    port, nobody = free_ports(2)
+    wrong = f'destinations: {{tempo: {{url: "http://127.0.0.1:{nobody}"}}}}'
     otlp = f'"127.0.0.1:{port}"'
     receiving = built(tmp_path)
     async with backend() as tempo, running(receiving):
-        receiving.place(scope(tmp_path, otlp=otlp))
+        receiving.place(scope(tmp_path, otlp=otlp, telemetry=wrong))
         await until(lambda: receiving.figures() is not None)
         assert await accepted(port, traces(3))
         url = f'destinations: {{tempo: {{url: "{tempo.url}"}}}}'
