@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from enum import StrEnum
+from struct import Struct as Packing
 from typing import Final
 
 from msgspec import Struct, field
@@ -19,7 +19,8 @@ from checks.verdict import Verdict
 
 _STATES: Final = tuple(State)
 _POINTS_KEPT: Final = 90
-_FAILURES_KEPT: Final = 5
+_POINT: Final = Packing("<dfB")
+_NOT_MEASURED: Final = -1.0
 _EVENTS_KEPT: Final = 1000
 _CLIENT_QUEUE: Final = 256
 
@@ -33,41 +34,36 @@ class Point(Struct, frozen=True, kw_only=True):
 
 
 class Recent:
-    """The last looks of one target in 17 bytes each."""
+    """The last looks of one target in 13 bytes each, at once as large as it ever gets.
 
-    __slots__ = ("_latencies", "_next", "_states", "_times")
+    Latencies are kept to seven digits: they are drawn, never compared with a threshold.
+    """
+
+    __slots__ = ("_count", "_packed")
 
     def __init__(self) -> None:
-        self._times = array("d")
-        self._latencies = array("d")
-        self._states = bytearray()
-        self._next = 0
+        self._packed = bytearray(_POINTS_KEPT * _POINT.size)
+        self._count = 0
 
     def add(self, at_s: float, state: State, latency_s: float | None) -> None:
         """Remember one look, forgetting the oldest when full."""
-        latency = -1.0 if latency_s is None else latency_s
-        if len(self._times) < _POINTS_KEPT:
-            self._times.append(at_s)
-            self._latencies.append(latency)
-            self._states.append(_STATES.index(state))
-            return
-        self._times[self._next] = at_s
-        self._latencies[self._next] = latency
-        self._states[self._next] = _STATES.index(state)
-        self._next = (self._next + 1) % _POINTS_KEPT
+        latency = _NOT_MEASURED if latency_s is None else latency_s
+        place = self._count % _POINTS_KEPT * _POINT.size
+        _POINT.pack_into(self._packed, place, at_s, latency, _STATES.index(state))
+        self._count += 1
 
     def __len__(self) -> int:
-        return len(self._times)
+        return min(self._count, _POINTS_KEPT)
 
     def __iter__(self) -> Iterator[Point]:
         """Oldest first."""
-        for offset in range(len(self._times)):
-            index = (self._next + offset) % len(self._times)
-            latency = self._latencies[index]
+        for number in range(self._count - len(self), self._count):
+            place = number % _POINTS_KEPT * _POINT.size
+            at_s, latency, state = _POINT.unpack_from(self._packed, place)
             yield Point(
-                at_s=self._times[index],
-                state=_STATES[self._states[index]],
-                latency_s=None if latency < 0 else latency,
+                at_s=at_s,
+                state=_STATES[state],
+                latency_s=None if latency == _NOT_MEASURED else latency,
             )
 
 
@@ -81,7 +77,6 @@ class Row(Struct, kw_only=True):
     verdict: Verdict = field(default_factory=Verdict)
     latest: Observation | None = None
     recent: Recent = field(default_factory=Recent)
-    failures: deque[Observation] = field(default_factory=lambda: deque(maxlen=_FAILURES_KEPT))
     looks: int = 0
 
     def shown(self, now_s: float) -> Verdict:
@@ -137,7 +132,7 @@ class Board:
             old = self._rows.get(key)
             if old is not None:
                 row.verdict, row.latest, row.looks = old.verdict, old.latest, old.looks
-                row.recent, row.failures = old.recent, old.failures
+                row.recent = old.recent
             kept[key] = row
         self._rows = kept
 
@@ -159,8 +154,6 @@ class Board:
         row.verdict = verdict
         row.looks += 1
         row.recent.add(observation.at_s, finding.state, finding.latency_s)
-        if finding.state not in (State.UP, State.ASLEEP):
-            row.failures.append(observation)
         return row
 
     def emit(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from struct import Struct as Packing
 from typing import Final
 
 from msgspec import Struct
@@ -19,6 +21,13 @@ _MEASURES_KEPT: Final = 512
 _COLD_START_GRACE_S: Final = 30.0
 _CALM_AFTER_S: Final = 3600.0
 
+_STATES: Final = tuple(State)
+_LOOK: Final = Packing("<ddB")
+_TIME: Final = Packing("<d")
+_NOT_MEASURED: Final = -1.0
+_SCHEDULED: Final = 16
+_COLD: Final = 32
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -32,14 +41,51 @@ class Look(Struct, frozen=True):
     cold: bool
 
 
+class Looks:
+    """The last looks of one target, 17 bytes each, oldest first."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self) -> None:
+        self._packed = b""
+
+    def add(self, look: Look) -> None:
+        """Remember one look, forgetting the oldest when full."""
+        flags = _STATES.index(look.state) | _SCHEDULED * look.scheduled | _COLD * look.cold
+        latency_s = _NOT_MEASURED if look.latency_s is None else look.latency_s
+        kept = self._packed[-(_LOOKS_KEPT - 1) * _LOOK.size :]
+        self._packed = kept + _LOOK.pack(look.at_s, latency_s, flags)
+
+    def __len__(self) -> int:
+        return len(self._packed) // _LOOK.size
+
+    def __iter__(self) -> Iterator[Look]:
+        return map(_look, _LOOK.iter_unpack(self._packed))
+
+    def last(self, count: int) -> list[Look]:
+        """The newest `count` looks, oldest first."""
+        return list(map(_look, _LOOK.iter_unpack(self._packed[-count * _LOOK.size :])))
+
+
+def _look(packed: tuple[float, float, int]) -> Look:
+    at_s, latency_s, flags = packed
+    return Look(
+        at_s,
+        _STATES[flags & 15],
+        None if latency_s == _NOT_MEASURED else latency_s,
+        bool(flags & _SCHEDULED),
+        bool(flags & _COLD),
+    )
+
+
 class Watch:
     """The memory of one target. `take` is O(measures); everything else reads."""
 
     __slots__ = (
         "_calm",
+        "_failures",
         "_slow_s",
         "_tracked",
-        "failures",
         "history",
         "interval_s",
         "known_at_s",
@@ -63,8 +109,8 @@ class Watch:
         self.verdict = Verdict()
         self.latest: Observation | None = None
         self.known_at_s = 0.0
-        self.looks: deque[Look] = deque(maxlen=_LOOKS_KEPT)
-        self.failures: deque[float] = deque(maxlen=_FAILURES_KEPT)
+        self.looks = Looks()
+        self._failures = b""
         # Only measures whose growth some rule compares are kept over time.
         self.history: dict[tuple[str, Labels], deque[tuple[float, float]]] = {}
         self._tracked = tracked
@@ -76,7 +122,7 @@ class Watch:
         """Take over what an earlier watch of the same target knew."""
         if before is not None:
             self.verdict, self.latest, self.known_at_s = before.verdict, before.latest, before.known_at_s
-            self.looks, self.failures = before.looks, before.failures
+            self.looks, self._failures = before.looks, before._failures  # noqa: SLF001 - its own kind
             self.history = {name: kept for name, kept in before.history.items() if name[0] in self._tracked}
             self.woke_at_s = before.woke_at_s
         return self
@@ -93,8 +139,8 @@ class Watch:
         if finding.state is not State.UNKNOWN:
             self.known_at_s = at_s
         if finding.state is State.DOWN:
-            self.failures.append(at_s)
-        self.looks.append(
+            self._failures = self._failures[-(_FAILURES_KEPT - 1) * _TIME.size :] + _TIME.pack(at_s)
+        self.looks.add(
             Look(
                 at_s,
                 finding.state,
@@ -121,8 +167,13 @@ class Watch:
             latest is not None
             and self._calm >= _LOOKS_KEPT
             and now_s - latest.at_s <= 2.5 * self.interval_s + 5
-            and (not self.failures or latest.at_s - self.failures[-1] > _CALM_AFTER_S)
+            and (not self._failures or latest.at_s - self.failures[-1] > _CALM_AFTER_S)
         )
+
+    @property
+    def failures(self) -> tuple[float, ...]:
+        """When the last looks that found it down began, oldest first (wall seconds)."""
+        return tuple(at_s for (at_s,) in _TIME.iter_unpack(self._failures))
 
     def fresh(self, now_s: float) -> bool:
         """Whether the last look is young enough to speak: 2.5 intervals."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from alerts.reading import Outcome, Reading, Unknown, unknown
 from alerts.rule import (
     ConnectionFailuresRule,
@@ -44,9 +42,9 @@ def target_state(rule: TargetStateRule, watch: Watch, now_s: float) -> Reading:
 
 
 def _k_of_n(rule: TargetStateRule, at_least: int, out_of: int, watch: Watch) -> Reading:
-    last = list(islice(reversed(watch.looks), out_of))
+    last = watch.looks.last(out_of)
     bad = sum(look.state in rule.states for look in last)
-    at_s = watch.looks[-1].at_s
+    at_s = last[-1].at_s
     text = f"{bad} of the last {len(last)} looks were {' or '.join(rule.states)}"
     if bad >= at_least:
         return Reading(outcome=Outcome.BAD, at_s=at_s, text=text, value=bad, threshold=at_least)

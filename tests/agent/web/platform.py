@@ -51,6 +51,7 @@ class Platform:
     ready: bool = True
     undelivered: int = 0
     past: dict[TargetKey, list[PastLook]] = field(default_factory=dict)
+    failed: dict[TargetKey, list[Observation]] = field(default_factory=dict)
     scrapes: int = 0
 
     def now_s(self) -> float:
@@ -99,10 +100,9 @@ class Platform:
         return tuple(look for look in self.past.get(key, []) if look.at_s >= since_s)[-limit:]
 
     async def failures(self, key: TargetKey, *, limit: int) -> tuple[PastFailure, ...]:
-        row = self.board.row(key)
-        failed = [] if row is None else list(row.failures)[::-1][:limit]
         return tuple(
-            PastFailure(at_s=look.at_s, detail=msgspec.json.encode(look.finding).decode()) for look in failed
+            PastFailure(at_s=look.at_s, detail=msgspec.json.encode(look.finding).decode())
+            for look in self.failed.get(key, [])[::-1][:limit]
         )
 
     async def days(self, key: TargetKey, *, days: int) -> tuple[PastDay, ...]:
@@ -144,6 +144,8 @@ class Platform:
                 at_s=look.at_s, state=finding.state, reason=finding.reason.value, latency_s=finding.latency_s
             )
         )
+        if finding.state in (State.DOWN, State.DEGRADED):
+            self.failed.setdefault(key, []).append(look)
         before: Verdict = row.verdict
         verdict, _ = step(before, look, ConfirmPolicy())
         self.board.record(look, verdict)
