@@ -94,7 +94,7 @@ class LiveSource(Struct, kw_only=True):
     def before_scrape(self) -> None:
         now_s = self.now_s()
         rows = self.board.rows()
-        self.target_series.aged(rows, now_s)
+        self.target_series.aged(now_s)
         self.agent_series.traffic(
             {
                 (env, service): red

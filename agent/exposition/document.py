@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -59,6 +59,19 @@ class _Block:
         return self.open
 
 
+class Source(Protocol):
+    """Series that are kept as numbers elsewhere, and written anew by every scrape."""
+
+    @property
+    def series(self) -> int:
+        """How many lines there are."""
+        ...
+
+    def lines(self, family: str) -> Iterator[tuple[bytes, int]]:
+        """The family's lines in pieces of a few tenths of a millisecond, each with their number."""
+        ...
+
+
 class Document:
     """Every series of the process, family by family, in the order the families are given.
 
@@ -69,6 +82,7 @@ class Document:
     def __init__(self, families: Iterable[Family]) -> None:
         self._blocks: dict[str, dict[str, _Block]] = {}
         self._headers: dict[str, dict[Format, bytes]] = {}
+        self._sources: list[Source] = []
         for family in families:
             self.declare(family)
 
@@ -79,6 +93,10 @@ class Document:
             Format.TEXT: family.text_header,
             Format.OPEN_METRICS: family.open_header,
         }
+
+    def attach(self, source: Source) -> None:
+        """Show the series of `source` too. Each family it has lines for must be declared."""
+        self._sources.append(source)
 
     def put(
         self,
@@ -116,7 +134,8 @@ class Document:
     @property
     def series(self) -> int:
         """How many lines a scrape gets, headers apart."""
-        return sum(block.shape.lines for blocks in self._blocks.values() for block in blocks.values())
+        kept = sum(block.shape.lines for blocks in self._blocks.values() for block in blocks.values())
+        return kept + sum(source.series for source in self._sources)
 
     def render(self, form: Format) -> Iterator[bytes]:
         """The whole document in chunks of at most about half a millisecond of work.
@@ -125,16 +144,15 @@ class Document:
         """
         parts: list[bytes] = []
         size = fresh = 0
-        for name, blocks in tuple(self._blocks.items()):
-            if not blocks:
-                continue
-            parts.append(self._headers[name][form])
-            for block in tuple(blocks.values()):
-                if block.text is None:
-                    fresh += block.shape.lines
-                part = block.render(form)
+        for name in tuple(self._blocks):
+            header: bytes | None = self._headers[name][form]
+            for part, lines in self._parts(name, form):
+                if header is not None:
+                    parts.append(header)
+                    header = None
                 parts.append(part)
                 size += len(part)
+                fresh += lines
                 if size >= _CHUNK_BYTES or fresh >= _CHUNK_LINES:
                     yield b"".join(parts)
                     parts.clear()
@@ -143,6 +161,14 @@ class Document:
             parts.append(b"# EOF\n")
         if parts:
             yield b"".join(parts)
+
+    def _parts(self, name: str, form: Format) -> Iterator[tuple[bytes, int]]:
+        """A family's lines, and how many of them had to be formatted."""
+        for block in tuple(self._blocks[name].values()):
+            fresh = block.shape.lines if block.text is None else 0
+            yield block.render(form), fresh
+        for source in self._sources:
+            yield from source.lines(name)
 
     async def stream(self, form: Format, *, gzip: bool) -> AsyncIterator[bytes]:
         """`render`, giving way to the event loop after each chunk; gzip at level 1 (RFC 1952) when asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import math
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -226,3 +227,26 @@ async def test_a_stream_gives_way_after_every_chunk_and_unpacks_to_the_same_byte
 def test_a_family_that_was_not_declared_is_refused() -> None:
     with pytest.raises(KeyError):
         Document([]).put(STATE.name, AUTH, Shape(STATE.name), (1,))
+
+
+class Counting:
+    """A source of one line."""
+
+    series = 1
+
+    def lines(self, family: str) -> Iterator[tuple[bytes, int]]:
+        if family == STATE.name:
+            yield b"gaia_target_state 7\n", 1
+
+
+def test_series_kept_elsewhere_stand_in_their_family() -> None:
+    document = Document([RUNS, STATE])
+    document.put(STATE.name, AUTH, Shape(STATE.name), (1,))
+    document.attach(Counting())
+    assert samples(document, Format.OPEN_METRICS) == {
+        (STATE.name, (("env", "production"), ("service", "auth"))): 1.0,
+        (STATE.name, ()): 7.0,
+    }
+    assert document.series == 2
+    document.forget(AUTH)
+    assert samples(document, Format.TEXT) == {(STATE.name, ()): 7.0}

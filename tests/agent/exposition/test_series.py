@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.board import Board, Row
@@ -139,14 +141,82 @@ def test_a_measure_that_no_kind_declares_is_left_out() -> None:
 def test_a_target_nobody_looks_at_any_more_turns_unknown_and_a_removed_one_leaves() -> None:
     watched = Watched()
     watched.look(UP)
-    watched.series.aged(watched.board.rows(), watched.at_s + 100)
+    watched.series.aged(watched.at_s + 100)
     assert watched.samples("gaia_target_state")["state=unknown"] == 1
     assert watched.samples("gaia_target_reason") == {"reason=stale": 1}
     watched.look(UP)
-    watched.series.aged(watched.board.rows(), watched.at_s + 1)
+    watched.series.aged(watched.at_s + 1)
     assert watched.samples("gaia_target_reason") == {"reason=ok": 1}
     watched.series.place(())
     assert watched.document.series == 0
+
+
+FINDINGS = st.builds(
+    Finding,
+    state=st.sampled_from(State),
+    reason=st.sampled_from([Reason.OK, Reason.TIMEOUT, Reason.ASLEEP]),
+    message=st.just(""),
+    latency_s=st.none() | st.floats(0, 20),
+    phases=st.lists(st.sampled_from(Phase), unique=True).map(
+        lambda phases: tuple(PhaseTime(phase=phase, duration_s=0.1) for phase in phases)
+    ),
+    measures=st.lists(
+        st.builds(
+            Measure,
+            name=st.sampled_from([*(info.name for info in INFO), "surprise"]),
+            value=st.floats(allow_nan=True),
+            labels=st.sampled_from([(), (("state", "idle"),), (("state", "active"),)]),
+        ),
+        max_size=5,
+    ).map(tuple),
+)
+
+
+@given(st.lists(FINDINGS, max_size=8))
+def test_the_number_of_series_is_what_a_scrape_gets_whatever_was_found(findings: list[Finding]) -> None:
+    watched = Watched()
+    for finding in findings:
+        watched.look(finding)
+        text = b"".join(watched.document.render(Format.TEXT)).decode()
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        assert len(lines) == watched.document.series
+        assert len({line.rsplit(" ", 1)[0] for line in lines}) == len(lines)
+    watched.series.place(())
+    assert watched.document.series == 0
+
+
+def test_a_reload_changes_what_the_file_says_of_a_target_and_keeps_what_was_counted() -> None:
+    watched = Watched()
+    watched.look(UP)
+    watched.board.place({KEY: Row(target=TARGET, interval_s=30, slower_than_s=5.0)})
+    watched.series.place(watched.board.rows())
+    assert watched.samples("gaia_probe_interval_seconds") == {"": 30}
+    assert watched.samples("gaia_target_slower_than_seconds") == {"": 5}
+    assert watched.samples("gaia_probe_latency_seconds_count") == {"": 1}
+    assert watched.samples("gaia_target_state")["state=up"] == 1
+
+
+def test_a_measure_declared_later_is_shown_from_then_on() -> None:
+    watched = Watched()
+    watched.look(
+        Finding(state=State.UP, reason=Reason.OK, message="", measures=(Measure(name="late", value=7),))
+    )
+    assert watched.samples("late") == {}
+    watched.series.declare([MeasureInfo(name="late", type="gauge", help="")])
+    assert watched.samples("late") == {"": 7}
+
+
+def test_looks_taken_while_a_scrape_is_written_break_nothing() -> None:
+    watched = Watched()
+    measured = Finding(
+        state=State.UP, reason=Reason.OK, message="", measures=(Measure(name=INFO[0].name, value=200),)
+    )
+    watched.look(measured)
+    chunks = watched.document.render(Format.TEXT)
+    lines = watched.series.lines(INFO[0].name)
+    watched.look(UP)
+    assert list(lines) == []
+    assert b"".join(chunks).count(b"gaia_target_info{") == 1
 
 
 def test_alerts_are_there_while_active_and_each_environment_has_its_zeros() -> None:
