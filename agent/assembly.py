@@ -168,7 +168,7 @@ class Agent:
             await asyncio.sleep(_TICK_S)
             for judgement in self._judgements.values():
                 judgement.tick()
-                for key in judgement.judge.suspects():
+                for key in judgement.wanted():
                     self._watching.look_again(key)
 
     async def _serve(self, scope: Scope) -> None:
@@ -251,6 +251,7 @@ class Agent:
         ]
         for env, judgement in self._judgements.items():
             parts.append(part_of(f"journal {env}", judgement.journal.trouble, "written"))
+            parts.append(part_of(f"reach {env}", *judgement.reach()))
             for lane in judgement.lanes():
                 stuck = lane.last_error if lane.queued and lane.last_error else None
                 parts.append(part_of(f"receiver {lane.channel}", stuck, f"{lane.sent} sent"))
@@ -279,6 +280,7 @@ class Agent:
             self._watching.of(scope.environment_name),
             path=self._data / f"alerts-{scope.environment_name}.db",
             clock=self._clock,
+            kit=self._watching.kit,
             board=self._board,
             decided=self._decided,
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from agent.board import Board, EventKind
+from agent.canary_looks import CanaryLooks
 from agent.platform.scope import Scope
 from agent.prober import Look, Watch
 from agent.web.source import Change
+from alerts.canary import stand_ins, validated
 from alerts.channel import channels
 from alerts.dispatcher import Dispatcher, Trial
+from alerts.isolation import Reach
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.lane import LaneStatus
@@ -20,11 +24,14 @@ from alerts.plan import Graph, JudgePlan
 from alerts.requests import ErrorLog, RequestSample
 from alerts.story import Change as ToldChange
 from alerts.view import Transition
+from checks.catalog import ProbeKit
 from checks.clock import Clock
+from checks.target import TargetKey
 
 logger = logging.getLogger(__name__)
 
 _HEALTHY_WITHIN_S: Final = 30.0
+_MOMENT_S: Final = 0.05
 
 
 class Judgement:
@@ -37,10 +44,12 @@ class Judgement:
         *,
         path: Path,
         clock: Clock,
+        kit: ProbeKit,
         board: Board,
         decided: Callable[[Transition], None],
     ) -> None:
         plan = plan_of(scope, watches)
+        self._canaries_written = bool(scope.alerts.canaries)
         self.env = scope.environment_name
         self.journal = Journal(path)
         self.judge = Judge(plan, self.journal, now_s=clock.wall_s())
@@ -53,19 +62,45 @@ class Judgement:
             dead_man=scope.alerts.dead_man,
             healthy=self._healthy,
         )
+        self._canaries = CanaryLooks(
+            self.env,
+            kit,
+            lambda: self.judge.plan.canaries,
+            lambda reachable: self._heard(reachable=reachable),
+        )
+        self._lately: list[TargetKey] = []
         self._clock = clock
         self._board = board
         self._decided = decided
 
     async def deliver(self) -> None:
-        """Take notices to their receivers until cancelled."""
-        await self._dispatcher.run()
+        """Take notices to their receivers, and ask the canaries when in doubt, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._dispatcher.run())
+            tasks.create_task(self._canaries.run())
 
     def looked(self, look: Look) -> None:
         """Take in one look; judge what hangs on it at once when its verdict changed."""
         self.judge.observe(look.observation, look.verdict)
-        if look.verdict.state is not look.before.state:
-            self._tell(self.judge.look(look.observation.target.key, self._clock.wall_s()))
+        key = look.observation.target.key
+        isolation = self.judge.isolation
+        if look.verdict.doubt and isolation.reach is Reach.CLEAR:
+            self._ask_canaries()
+        if look.verdict.state is look.before.state:
+            return
+        if not isolation.may_be_us(key):
+            self._tell(self.judge.look(key, self._clock.wall_s()))
+            return
+        # A cut line shows at every held connection within milliseconds; the first must not call alone.
+        if not self._lately:
+            asyncio.get_running_loop().call_later(_MOMENT_S, self._look_at_lately)
+        self._lately.append(key)
+
+    def _look_at_lately(self) -> None:
+        self._ask_canaries()
+        lately, self._lately = self._lately, []
+        for key in lately:
+            self._tell(self.judge.look(key, self._clock.wall_s()))
 
     def requests(self, sample: RequestSample) -> None:
         """Take in one source's request counters."""
@@ -81,11 +116,26 @@ class Judgement:
 
     def tick(self) -> None:
         """Evaluate everything due; called about once a second."""
+        self._ask_canaries()
         self._tell(self.judge.tick(self._clock.wall_s()))
+
+    def wanted(self) -> tuple[TargetKey, ...]:
+        """Targets to look at now: a page waits for them, or the agent was cut off and is back."""
+        if self.judge.isolation.reach is Reach.RETURNING:
+            return self.judge.isolation.silent()
+        return self.judge.suspects()
+
+    def reach(self) -> tuple[str | None, str]:
+        """What is wrong with the agent's own reach, None when nothing is; and what it is judged by."""
+        isolation = self.judge.isolation
+        lacks = isolation.lacks()
+        trouble = isolation.said() or (lacks if self._canaries_written else "")
+        return trouble or None, lacks or f"judged by {', '.join(map(str, isolation.canaries[:4]))}"
 
     def reload(self, scope: Scope, watches: Iterable[Watch]) -> None:
         """Take over a new configuration, keeping every state."""
         plan = plan_of(scope, watches)
+        self._canaries_written = bool(scope.alerts.canaries)
         self.graph = Graph(plan.dependencies)
         self._tell(self.judge.reload(plan, self._clock.wall_s()))
         self._dispatcher.reload(channels(scope.receivers, self.env))
@@ -105,8 +155,22 @@ class Judgement:
         return count, max(lane.oldest_s for lane in lanes) if count else None
 
     def _healthy(self) -> bool:
-        """Whether the rules were evaluated lately: what the dead man's ping vouches for."""
-        return self._clock.wall_s() - self.judge.last_tick_s < _HEALTHY_WITHIN_S
+        """Whether the rules were evaluated lately, on evidence: what the dead man's ping vouches for."""
+        lately = self._clock.wall_s() - self.judge.last_tick_s < _HEALTHY_WITHIN_S
+        return lately and not self.judge.isolation.blind
+
+    def _ask_canaries(self) -> None:
+        if self.judge.asks(self._clock.wall_s()):
+            self._canaries.ask()
+
+    def _heard(self, *, reachable: bool) -> None:
+        isolation = self.judge.isolation
+        before = isolation.reach
+        self._tell(self.judge.canary(reachable=reachable, now_s=self._clock.wall_s()))
+        if isolation.reach is Reach.CUT_OFF and before is not Reach.CUT_OFF:
+            logger.error("agent.cut_off", extra={"environment": self.env, "error": isolation.said()})
+        if isolation.reach is Reach.RETURNING:
+            self._dispatcher.hurry()
 
     def _tell(self, transitions: tuple[Transition, ...]) -> None:
         for transition in transitions:
@@ -149,4 +213,5 @@ def plan_of(scope: Scope, watches: Iterable[Watch]) -> JudgePlan:
         escalation=alerts.escalation,
         maintenance=alerts.maintenance,
         external_url=alerts.external_url,
+        canaries=validated(alerts.canaries) or stand_ins(channels(scope.receivers, scope.environment_name)),
     )

@@ -17,10 +17,15 @@ from checks.finding import State
 
 RANK: Final = {Severity.LOG: 0, Severity.CHAT: 1, Severity.PAGE: 2}
 _ABOUT_US: Final = ""
+# The one thing told while the agent is cut off: it waits in the queue and says afterwards what was missed.
+AGENT_ISOLATED: Final = "agent_isolated"
 
 
 class Scene(Struct, frozen=True, kw_only=True):
-    """Everything a decision looks at. `ended` is when the last told episode of a component ended."""
+    """Everything a decision looks at. `ended` is when the last told episode of a component ended.
+
+    `blind` says why nothing may be told at all, empty when it may.
+    """
 
     graph: Graph
     by_component: Mapping[str, list[Instance]]
@@ -30,6 +35,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     ended: Mapping[str, float]
     settle_s: float
     now_s: float
+    blind: str = ""
 
 
 class Tell(Struct, frozen=True):
@@ -54,6 +60,8 @@ Decision = Tell | Hold | Inhibit
 
 def decide(instance: Instance, scene: Scene) -> Decision:
     """What to do with a firing alert that nobody was told of."""
+    if scene.blind and instance.alertname != AGENT_ISOLATED:
+        return Hold(scene.blind)
     if instance.component == _ABOUT_US:
         return Tell()
     places = (instance.component, *scene.graph.causes(instance.component))

@@ -103,6 +103,11 @@ class Dispatcher:
         for row in waiting:
             self._offer(row)
 
+    def hurry(self) -> None:
+        """Try everything that waits now: the network is back."""
+        for lane in self._lanes.values():
+            lane.hurry()
+
     def status(self) -> tuple[LaneStatus, ...]:
         """How each channel does."""
         return tuple(lane.status() for lane in self._lanes.values())

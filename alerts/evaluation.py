@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from alerts import external
 from alerts.batch import Batch, Happening, SavedAlert
+from alerts.cover import AGENT_ISOLATED
 from alerts.duty import Duty
 from alerts.evidence import Evidence
 from alerts.external import ExternalAlert
@@ -134,6 +135,8 @@ class Evaluation(Struct, frozen=True, kw_only=True, eq=False):
     def read(self, instance: Instance, now_s: float) -> Reading:
         """What the evidence says of one alert now; never raises."""
         if instance.source is Source.EXTERNAL:
+            if self.evidence.isolated and instance.alertname != AGENT_ISOLATED:
+                return unknown(Unknown.ISOLATED, instance.reading.at_s, "the agent itself is cut off")
             return external.reading_of(instance, now_s)
         try:
             reading = self.evidence.read(
@@ -158,7 +161,11 @@ class Evaluation(Struct, frozen=True, kw_only=True, eq=False):
                 "description": f"{type(error).__name__}: {error}: report it; it says nothing until then",
             },
         )
-        made = external.instance_of(alert, instance.labels["env"])
+        self.say(alert, instance.labels["env"], now_s)
+
+    def say(self, alert: ExternalAlert, env: str, now_s: float) -> None:
+        """Confirm an alert about the agent itself; it comes and goes like any other."""
+        made = external.instance_of(alert, env)
         if made.fingerprint not in self.roster.by_fingerprint:
             self.roster.add(made)
         external.confirm(self.roster.by_fingerprint[made.fingerprint], alert, now_s)

@@ -13,8 +13,9 @@ from alerts.reading import Outcome, Reading
 from alerts.rule import Severity, TargetStateRule
 from checks.target import Kind
 
-LASTS_AFTER_RESTART_S: Final = 900.0
-_LASTS_S: Final = 300.0
+_LASTS_AFTER_RESTART_S: Final = 900.0
+_OURS_LASTS_S: Final = 60.0
+LASTS_S: Final = 300.0
 _ENDED: Final = -1.0
 _SEVERITIES: Final = {
     "page": Severity.PAGE, "critical": Severity.PAGE, "fatal": Severity.PAGE, "emergency": Severity.PAGE,
@@ -58,9 +59,19 @@ def confirm(instance: Instance, alert: ExternalAlert, now_s: float) -> None:
     instance.annotations = {name: text for name, text in alert.annotations.items() if text}
     if alert.generator_url:
         instance.annotations["generator_url"] = alert.generator_url
-    instance.ends_at_s = alert.ends_at_s or now_s + _LASTS_S
+    instance.ends_at_s = alert.ends_at_s or now_s + LASTS_S
     if instance.ends_at_s <= now_s:
-        instance.ends_at_s = _ENDED
+        end(instance)
+
+
+def lasts_after_restart_s(instance: Instance) -> float:
+    """How long its sender has to confirm it again: Prometheus may be restarting too, we are not."""
+    return _LASTS_AFTER_RESTART_S if instance.component else _OURS_LASTS_S
+
+
+def end(instance: Instance) -> None:
+    """It is over, as its sender says."""
+    instance.ends_at_s = _ENDED
 
 
 def expired(instance: Instance, now_s: float) -> bool:

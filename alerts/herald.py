@@ -21,12 +21,16 @@ from alerts.machine import Ended, Phase
 from alerts.notice import Notice, NoticeKind
 from alerts.plan import Graph, JudgePlan
 from alerts.rule import Severity
-from alerts.story import Change, Surroundings, storm_story, story_of
+from alerts.storm import shares_a_root, storm_story
+from alerts.story import Change, Surroundings, story_of
 from alerts.told import STORM, Told
 from alerts.watch import Watch
 from alerts.words import Story, render
 
 _STORM_OVER: Final = 5
+# When nearly nothing answers, they have something in common.
+_STORM_OVER_ALL: Final = 2
+_TOGETHER: Final = "many at once are told together"
 _STORM_WINDOW_S: Final = 60.0
 _STORM_UPDATE_S: Final = 300.0
 _ACK_LASTS_S: Final = 4 * 3600.0
@@ -34,7 +38,11 @@ _CHANGES_KEPT: Final = 64
 
 
 class Herald(Struct):
-    """Open episodes and who was called. Changed only by the judge, never by a channel."""
+    """Open episodes and who was called. Changed only by the judge, never by a channel.
+
+    The judge sets `gather` while nearly nothing answers: what is wrong is then told at once, not one by one;
+    and `doubt`, which says what cannot be ruled out then.
+    """
 
     plan: JudgePlan
     graph: Graph
@@ -47,6 +55,8 @@ class Herald(Struct):
     changes: deque[Change]
     suspects: tuple[str, ...]
     _recent: dict[Severity, deque[float]]
+    gather: bool = False
+    doubt: str = ""
 
     @classmethod
     def of(
@@ -88,10 +98,13 @@ class Herald(Struct):
         self.graph = Graph(plan.dependencies)
         self.channels = channels(plan.receivers, plan.env)
 
-    def settle(self, on: list[Instance], batch: Batch, now_s: float, *, whole: bool = True) -> None:
+    def settle(
+        self, on: list[Instance], batch: Batch, now_s: float, *, whole: bool = True, blind: str = ""
+    ) -> None:
         """Decide about those of the firing alerts `on` that nobody was told of.
 
         `whole`: these are all there are; then many at once become one, and open episodes are followed up.
+        `blind` says why nothing may be told now, empty when it may.
         """
         scene = Scene(
             graph=self.graph,
@@ -102,6 +115,7 @@ class Herald(Struct):
             ended=self.ended,
             settle_s=self.plan.settle_s,
             now_s=now_s,
+            blind=blind,
         )
         waiting = [
             one
@@ -118,9 +132,12 @@ class Herald(Struct):
         for instance in by_urgency(waiting, self.graph.depth):
             self._place(instance, scene, ready, suspects, batch)
         self.suspects = tuple(suspects)
-        if ready:
+        if self.gather and not whole:
+            for instance in ready:
+                instance.held = _TOGETHER
+        elif ready:
             self._tell_all(ready, batch, now_s, whole=whole)
-        if whole:
+        if whole and not blind:
             self._update_storms(batch, now_s)
             self._follow_up(batch, now_s)
 
@@ -158,7 +175,7 @@ class Herald(Struct):
             recent = self._recent[severity]
             while recent and now_s - recent[0] > _STORM_WINDOW_S:
                 recent.popleft()
-            if len(recent) + len(mine) <= _STORM_OVER:
+            if not self._at_once(mine, len(recent), now_s):
                 for instance in mine:
                     self._tell(instance, batch, now_s)
             elif whole and mine:
@@ -166,9 +183,14 @@ class Herald(Struct):
             else:
                 # The next tick, within a second, says how many there are.
                 for instance in mine:
-                    instance.held = "many at once are told together"
+                    instance.held = _TOGETHER
                 continue
             recent.extend([now_s] * len(mine))
+
+    def _at_once(self, mine: list[Instance], recently: int, now_s: float) -> bool:
+        """Whether these are one thing to be told rather than many."""
+        over = _STORM_OVER_ALL if self.gather else _STORM_OVER
+        return recently + len(mine) > over or shares_a_root(mine, self._around(now_s))
 
     def _tell(self, instance: Instance, batch: Batch, now_s: float) -> None:
         story = story_of(instance, NoticeKind.TRIGGER, self._around(now_s))
@@ -224,7 +246,22 @@ class Herald(Struct):
         fingerprints = tuple(one.fingerprint for one in instances)
         if running is None:
             name = episode(f"{STORM}-{self.plan.env}-{severity}", now_s)
-            story = storm_story(name, instances, NoticeKind.TRIGGER, plan=self.plan, now_s=now_s)
+            beside = [
+                one
+                for listed in self.active.values()
+                for one in listed
+                if one.rule.severity is severity
+                and one.standing.firing
+                and now_s - one.standing.fired_at_s <= _STORM_WINDOW_S
+            ]
+            story = storm_story(
+                name,
+                instances,
+                NoticeKind.TRIGGER,
+                self._around(now_s),
+                beside=beside,
+                note=self.doubt if self.gather else "",
+            )
             self._open(story, STORM, called(self.channels, severity), batch, now_s, listed=fingerprints)
         else:
             name = running.episode
@@ -243,14 +280,10 @@ class Herald(Struct):
                 if one.fingerprint in listed and one.standing.firing
             ]
             if not still:
-                story = storm_story(
-                    storm.episode, [], NoticeKind.RESOLVE, plan=self.plan, now_s=now_s, begun=storm
-                )
+                story = storm_story(storm.episode, [], NoticeKind.RESOLVE, self._around(now_s), begun=storm)
                 self._close(storm, story, Ended.RECOVERED, batch, now_s)
             elif now_s - storm.updated_at_s >= _STORM_UPDATE_S:
-                story = storm_story(
-                    storm.episode, still, NoticeKind.UPDATE, plan=self.plan, now_s=now_s, begun=storm
-                )
+                story = storm_story(storm.episode, still, NoticeKind.UPDATE, self._around(now_s), begun=storm)
                 self._again(storm, story, storm.channels, batch, now_s)
 
     def resolved(self, instance: Instance, reason: Ended, batch: Batch, now_s: float) -> None:

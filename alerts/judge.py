@@ -6,6 +6,7 @@ one transaction. `observe` costs microseconds; `tick` spreads a full round over 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,6 +14,7 @@ import msgspec
 
 from alerts import external
 from alerts.batch import Batch, SavedAlert
+from alerts.cover import AGENT_ISOLATED
 from alerts.duty import Duty
 from alerts.evaluation import Evaluation
 from alerts.evidence import Evidence
@@ -22,6 +24,7 @@ from alerts.instance import (
     Instance,
     Source,
 )
+from alerts.isolation import Isolation, Reach
 from alerts.journal import Journal
 from alerts.machine import Ended, Phase, Standing, resumed
 from alerts.plan import JudgePlan
@@ -32,15 +35,15 @@ from alerts.roster import Roster
 from alerts.silence import Silence
 from alerts.story import Change
 from alerts.view import AlertView, Transition, view_of
-from checks.finding import State
 from checks.observation import Observation
 from checks.target import TargetKey
 from checks.verdict import Verdict
 
+logger = logging.getLogger(__name__)
+
 _LATELY: Final = 200
 _ALIVE_EVERY_S: Final = 30.0
 _PRUNE_EVERY_S: Final = 3600.0
-_ISOLATED_SHARE: Final = 0.8
 
 
 class Judge:
@@ -56,7 +59,7 @@ class Judge:
         self._last_tick_s = 0.0
         self._alive_s = now_s
         self._pruned_s = now_s
-        self._reachable: bool | None = None
+        self._isolation = Isolation(plan.targets, plan.canaries, plan.interval_s)
         self._herald = Herald.of(
             plan,
             active=self._roster.active,
@@ -73,6 +76,7 @@ class Judge:
     def observe(self, observation: Observation, verdict: Verdict) -> None:
         """Take in one look and the verdict it led to. Judges nothing yet: `look` and `tick` do."""
         self._evidence.look(observation, verdict)
+        self._isolation.saw(observation.target, verdict, observation.finding.reason)
 
     def requests(self, sample: RequestSample) -> None:
         """Take in the counters of one source."""
@@ -86,9 +90,22 @@ class Judge:
         """Something was done to the platform; pages within 15 minutes mention it."""
         self._herald.changes.append(change)
 
-    def canary(self, *, reachable: bool) -> None:
-        """Whether independent places outside answer; if not, and nearly nothing does, it is us."""
-        self._reachable = reachable
+    def asks(self, now_s: float) -> bool:
+        """Whether the canaries should be looked at now: nearly nothing answers, and it may be us."""
+        isolation = self._isolation
+        seen_again = isolation.reach is Reach.RETURNING and all(
+            watch.latest is None or (watch.latest.at_s > isolation.back_s and not watch.verdict.in_doubt)
+            for watch in self._evidence.watches.values()
+        )
+        due = isolation.weigh(now_s, seen_again=seen_again)
+        self._weighed(now_s)
+        return due
+
+    def canary(self, *, reachable: bool, now_s: float) -> tuple[Transition, ...]:
+        """Whether any place outside answered. If none did, and nearly nothing else does, it is us."""
+        self._isolation.answered(reachable=reachable, now_s=now_s)
+        self._weighed(now_s)
+        return self.tick(now_s)
 
     def receive(self, alerts: Iterable[ExternalAlert], now_s: float) -> None:
         """Take in alerts that others judged, as Alertmanager would; the next tick returns what changed."""
@@ -114,7 +131,6 @@ class Judge:
 
     def tick(self, now_s: float) -> tuple[Transition, ...]:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
-        self._isolation()
         if now_s < self._last_tick_s:
             self._stepped_back(self._last_tick_s - now_s)
         due, active = self._roster.due(self._last_tick_s, now_s)
@@ -189,6 +205,11 @@ class Judge:
         """When the rules were last evaluated (wall seconds)."""
         return self._last_tick_s
 
+    @property
+    def isolation(self) -> Isolation:
+        """Whether the agent itself is cut off."""
+        return self._isolation
+
     # People.
 
     def ack(self, name: str, author: str, now_s: float, *, lasts_s: float = 4 * 3600.0) -> tuple[str, ...]:
@@ -228,6 +249,7 @@ class Judge:
         before = dict(self._roster.by_fingerprint)
         self._plan = plan
         self._evidence.replan(plan)
+        self._isolation.replan(plan.targets, plan.canaries, plan.interval_s)
         self._roster.arrange(plan)
         self._herald.replan(plan)
         batch = Batch()
@@ -241,7 +263,7 @@ class Judge:
             elif old.standing.phase is not Phase.OK:
                 reason = Ended.TARGET_REMOVED if old.alertname in plan.rules else Ended.RULE_REMOVED
                 transitions.append(self._evaluation.end(old, reason, batch, now_s))
-        self._herald.settle(self._roster.on(), batch, now_s)
+        self._herald.settle(self._roster.on(), batch, now_s, blind=self._blind())
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
@@ -263,7 +285,7 @@ class Judge:
                 instance.standing = Standing(changes=saved.standing.changes)
             else:
                 instance.standing = standing
-                instance.ends_at_s = now_s + external.LASTS_AFTER_RESTART_S
+                instance.ends_at_s = now_s + external.lasts_after_restart_s(instance)
                 instance.reading = unknown(
                     Unknown.AGENT_GAP,
                     saved.standing.seen_at_s,
@@ -309,18 +331,35 @@ class Judge:
         if self._roster.active or self._herald.told:
             on = [one for one in judged if one.standing.firing] if only else self._roster.on()
             self._quiet.mark(on, self._plan.maintenance, self._herald.graph, now_s)
-            self._herald.settle(on, batch, now_s, whole=not only)
+            self._herald.settle(on, batch, now_s, whole=not only, blind=self._blind())
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
 
-    def _isolation(self) -> None:
-        """It is us when nothing outside answers and at least 80 % of all targets seem bad."""
-        if self._reachable is not False:
-            self._evidence.isolated = False
-            return
-        watches = self._evidence.watches.values()
-        bad = sum(
-            watch.verdict.state in (State.DOWN, State.UNKNOWN) or watch.verdict.in_doubt for watch in watches
-        )
-        self._evidence.isolated = bad >= _ISOLATED_SHARE * len(watches) > 0
+    def _blind(self) -> str:
+        if not self._isolation.holds:
+            return ""
+        return self._isolation.said() or "nearly nothing answers: the canaries are asked whether it is us"
+
+    def _weighed(self, now_s: float) -> None:
+        """Put into force what is known of the agent's own reach, and say it while it is cut off."""
+        isolation = self._isolation
+        self._herald.gather, self._herald.doubt = isolation.everything, isolation.lacks()
+        was, self._evidence.isolated = self._evidence.isolated, isolation.blind
+        if isolation.blind:
+            words = {"summary": "is cut off", "description": isolation.said()}
+            labels = {"alertname": AGENT_ISOLATED, "severity": "chat"}
+            self._evaluation.say(ExternalAlert(labels=labels, annotations=words), self._plan.env, now_s)
+        elif was:
+            logger.warning("agent.rejoined", extra={"duration_s": round(now_s - isolation.cut_off_s, 1)})
+            self._rejoined(now_s)
+
+    def _rejoined(self, now_s: float) -> None:
+        """Others could not confirm their alerts while we were cut off; ours about it is over."""
+        for instance in self._roster.on():
+            if instance.source is not Source.EXTERNAL:
+                continue
+            if instance.alertname == AGENT_ISOLATED:
+                external.end(instance)
+            elif instance.ends_at_s > 0:
+                instance.ends_at_s = max(instance.ends_at_s, now_s + external.LASTS_S)

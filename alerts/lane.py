@@ -75,6 +75,7 @@ class Lane:
         self._given_up = given_up
         self._rows: list[OutboxRow] = []
         self._wake = asyncio.Event()
+        self._hurried = False
         self._alive_threads = 0
         self._failures = 0
         self._blocked_until_s = 0.0
@@ -87,6 +88,11 @@ class Lane:
     def offer(self, row: OutboxRow) -> None:
         """Queue a row that is already on disk."""
         self._rows.append(row)
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Forget how long to wait before the next try."""
+        self._hurried = True
         self._wake.set()
 
     def waiting(self) -> tuple[OutboxRow, ...]:
@@ -127,6 +133,9 @@ class Lane:
 
     async def _step(self) -> None:
         now_s = self._clock.wall_s()
+        if self._hurried:
+            self._hurried, self._blocked_until_s = False, 0.0
+            self._rows = [replace(row, next_at_s=0.0) for row in self._rows]
         self._collapse(now_s)
         ready = self._ready(now_s)
         wait_s = self._wait_s(now_s, ready=bool(ready))

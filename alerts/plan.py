@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
+from alerts.canary import Canary
 from alerts.receiver import EscalationStep, MaintenanceWindow, Receiver
 from alerts.rule import Rule
 from checks.target import Target, TargetKey
@@ -16,7 +17,8 @@ class JudgePlan(Struct, frozen=True, kw_only=True):
 
     `rules` are those in force (see `alerts.rule.in_force`). `dependencies` maps a component to those it
     needs. `interval_s` is the check interval, `intervals_s` the exceptions by target. `alias` is how the
-    environment is called in titles.
+    environment is called in titles. `canaries` are places outside that tell whether it is the
+    agent that is cut off.
     """
 
     env: str
@@ -31,6 +33,7 @@ class JudgePlan(Struct, frozen=True, kw_only=True):
     escalation: tuple[EscalationStep, ...] = ()
     maintenance: tuple[MaintenanceWindow, ...] = ()
     external_url: str = "http://127.0.0.1:9877"
+    canaries: tuple[Canary, ...] = ()
 
     def interval_of(self, key: TargetKey | None) -> float:
         """How often a target is looked at, in seconds; for what is no target, the usual interval."""

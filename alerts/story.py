@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,7 +12,6 @@ from alerts.machine import Ended
 from alerts.notice import NoticeKind
 from alerts.phrases import what
 from alerts.plan import Graph, JudgePlan
-from alerts.rule import Severity
 from alerts.told import Told
 from alerts.watch import Watch
 from alerts.words import Story, clock
@@ -133,48 +131,3 @@ def _changes(instance: Instance, around: Surroundings, since_s: float) -> tuple[
         for change in around.changes
         if change.component in near and -60 <= since_s - change.at_s <= _CHANGED_WITHIN_S
     )[-_LISTED:]
-
-
-def storm_story(
-    episode: str,
-    instances: list[Instance],
-    kind: NoticeKind,
-    *,
-    plan: JudgePlan,
-    now_s: float,
-    begun: Told | None = None,
-) -> Story:
-    """Many alerts as one: how many, where, of which kind."""
-    places = Counter(one.component for one in instances)
-    names = Counter(one.alertname for one in instances)
-    severity = begun.severity if begun is not None else instances[0].rule.severity
-    began_s = begun.fired_at_s if begun is not None else now_s
-    if instances:
-        evidence = f"{_most(places)}; {_most(names)}"
-    else:
-        evidence = f"all {len(begun.listed) if begun else 0} are over"
-    return Story(
-        kind=kind,
-        episode=episode,
-        env=plan.env,
-        alias=plan.alias,
-        alertname="many_at_once",
-        component="",
-        severity=severity,
-        labels={"alertname": "many_at_once", "env": plan.env, "severity": Severity(severity).value},
-        what=f"has {len(instances)} things wrong at once" if instances else "many things were wrong at once",
-        evidence=evidence,
-        at_s=now_s,
-        fired_at_s=began_s,
-        since_s=began_s,
-        also=tuple(f"{one.component} {what(one.rule)}" for one in instances[: 2 * _LISTED]),
-        external_url=plan.external_url,
-        resolved_at_s=now_s if kind is NoticeKind.RESOLVE else None,
-        ended=Ended.RECOVERED.value if kind is NoticeKind.RESOLVE else "",
-    )
-
-
-def _most(counted: Counter[str]) -> str:
-    top = ", ".join(f"{name} {count}" for name, count in counted.most_common(5))
-    rest = len(counted) - 5
-    return f"{top} and {rest} more" if rest > 0 else top

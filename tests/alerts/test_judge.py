@@ -500,22 +500,6 @@ def test_a_broken_rule_is_said_once_and_breaks_no_other(
     assert world.said()[-1] == "trigger database_down postgres"
 
 
-def test_an_agent_that_is_cut_off_holds_its_tongue(world: World) -> None:
-    world.judge.canary(reachable=False)
-    for service in world.targets:
-        world.look(service, State.DOWN, Reason.UNREACHABLE)
-    world.judge.tick(world.now_s)
-    for service in world.targets:
-        world.fail(service)
-    world.pass_s(60)
-    assert world.told() == []
-    world.judge.canary(reachable=True)
-    for service in list(world.down):
-        world.heal(service)
-    world.pass_s(60)
-    assert [line for line in world.said() if "trigger" in line and "down" in line] == []
-
-
 def test_the_agents_own_sleep_counts_for_nothing(world: World) -> None:
     rules = {"service_down": TargetStateRule(for_=Duration(60))}
     world.judge.reload(plan(rules), world.now_s)
