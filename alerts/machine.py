@@ -111,12 +111,20 @@ def step(before: Standing, reading: Reading, pace: Pace, now_s: float) -> tuple[
 
 
 def resumed(saved: Standing, now_s: float) -> Standing | None:
-    """A standing read back after a restart: clocks minus the downtime; None when it is too old to keep."""
-    down_s = max(0.0, now_s - saved.last_eval_s)
+    """A standing read back after a restart: clocks minus the downtime; None when it is too old to keep.
+
+    A clock that was set back meanwhile counts as in `step`: times that lie ahead must not hold anything up.
+    """
+    down_s = now_s - saved.last_eval_s
     if saved.phase is Phase.OK or (saved.phase is Phase.PENDING and down_s > 3600):
         return None
     return msgspec.structs.replace(
-        saved, paused_s=saved.paused_s + down_s, last_eval_s=now_s, verify=_VERIFY_TICKS, unknown_since_s=0.0
+        saved,
+        paused_s=saved.paused_s + down_s,
+        last_eval_s=now_s,
+        verify=_VERIFY_TICKS,
+        unknown_since_s=0.0,
+        seen_at_s=_seen_at_s(saved, down_s, now_s),
     )
 
 
@@ -139,9 +147,13 @@ def _rebase(standing: Standing, pace: Pace, now_s: float) -> Standing:
         paused_s=standing.paused_s + passed_s,
         verify=_VERIFY_TICKS,
         unknown_since_s=0.0,
-        # After a step back of the clock, fresh looks would seem older than the last one.
-        seen_at_s=min(standing.seen_at_s, now_s - 1e-3) if passed_s < 0 else standing.seen_at_s,
+        seen_at_s=_seen_at_s(standing, passed_s, now_s),
     )
+
+
+def _seen_at_s(standing: Standing, passed_s: float, now_s: float) -> float:
+    """After a step back of the clock, fresh looks would seem older than the last one."""
+    return min(standing.seen_at_s, now_s - 1e-3) if passed_s < 0 else standing.seen_at_s
 
 
 def _count(standing: Standing, reading: Reading, now_s: float) -> Standing:

@@ -94,7 +94,7 @@ def test_once_the_canary_answers_everything_is_looked_at_again_before_anything_i
             world.now_s += 0.1
     _time(world, 60, answered=True)
     assert world.said() == ["trigger agent_isolated", "resolve agent_isolated", "trigger service_down svc3"]
-    assert world.judge.isolation.reach is Reach.CLEAR
+    assert not world.judge.isolation.holds
 
 
 def test_targets_that_answer_again_release_it_too_even_if_no_canary_does() -> None:

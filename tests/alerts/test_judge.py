@@ -521,6 +521,17 @@ def test_a_clock_that_steps_back_neither_fires_nor_resolves(world: World) -> Non
     assert world.alert("database_down", "postgres").state is Phase.FIRING
 
 
+def test_a_clock_that_is_set_back_just_before_a_restart_holds_up_no_resolve(tmp_path: Path) -> None:
+    world = World(path=tmp_path / "journal.db")
+    world.pass_s(30)
+    world.fail("postgres")
+    world.now_s -= 5000
+    world.restart()
+    world.heal("postgres")
+    world.pass_s(60)
+    assert world.said() == ["trigger database_down postgres", "resolve database_down postgres"]
+
+
 def test_identity_never_contains_a_value_and_is_unique() -> None:
     made = list(Roster(plan()).all())
     assert len({one.fingerprint for one in made}) == len(made)
