@@ -69,14 +69,15 @@ class ProbeKit(Struct, frozen=True, kw_only=True):
 class CheckKind(Struct, frozen=True, kw_only=True):
     """A kind of check: its table in gaia.yaml, what it measures, and how it is built.
 
-    `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class.
+    `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class. `sentinel`
+    gives None where nothing is to be held open.
     """
 
     name: str
     options: type[msgspec.Struct]
     build: Callable[[Target, Any, ProbeKit], Check]  # Any: each kind takes its own options class.
     measures: tuple[MeasureInfo, ...] = ()
-    sentinel: Callable[[Target, Any, ProbeKit], Sentinel] | None = None
+    sentinel: Callable[[Target, Any, ProbeKit], Sentinel | None] | None = None
 
 
 @cache

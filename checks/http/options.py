@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -86,12 +87,18 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def accepted(self) -> frozenset[int]:
         """Every expected code."""
-        codes: set[int] = set()
-        for status in self.status:
-            low, _, high = str(status).replace("xx", "00").partition("-")
-            top = int(low) + 99 if str(status).endswith("xx") else int(high or low)
-            codes.update(range(int(low), top + 1))
-        return frozenset(codes)
+        return _codes(self.status)
+
+
+@lru_cache(maxsize=256)
+def _codes(statuses: tuple[str | int, ...]) -> frozenset[int]:
+    """The codes of a list of statuses: most checks share one."""
+    codes: set[int] = set()
+    for status in statuses:
+        low, _, high = str(status).replace("xx", "00").partition("-")
+        top = int(low) + 99 if str(status).endswith("xx") else int(high or low)
+        codes.update(range(int(low), top + 1))
+    return frozenset(codes)
 
 
 class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from checks.catalog import ProbeKit
 from checks.http.exchange import Answer, exchange
@@ -36,6 +37,12 @@ _PATIENCE_FACTOR: Final = 5.0
 _FADING: Final = 0.98
 
 
+def can_hold(options: HttpOptions) -> bool:
+    """Whether a connection may be held open to the target, and says something about it."""
+    host = (urlsplit(options.url).hostname or "").rstrip(".")
+    return bool(options.heartbeat) and not host.endswith(_BEHIND_PROXY)
+
+
 class HttpSentinel:
     """Watches `options.url` through one kept connection with a light request each `options.heartbeat`."""
 
@@ -50,8 +57,6 @@ class HttpSentinel:
         )
 
     async def watch(self, suspect: Callable[[str], None]) -> None:
-        if not self._options.heartbeat or self._request.origin.host.endswith(_BEHIND_PROXY):
-            await asyncio.Event().wait()
         backoff_s = _FIRST_BACKOFF_S
         while True:
             held = False

@@ -301,10 +301,15 @@ async def test_nobody_there_is_no_suspicion_and_a_return_is_watched_again(origin
         await until(lambda: said)
 
 
-async def test_a_heartbeat_of_zero_holds_nothing(origin: Origin) -> None:
-    async with watching(origin.url, heartbeat=0) as said:
-        await asyncio.sleep(0.1)
-    assert (said, origin.connections) == ([], 0)
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [("http://10.0.0.1/", {"heartbeat": 0}), ("https://x.fly.dev/", {}), ("http://x.flycast./", {})],
+)
+def test_nothing_is_held_where_it_may_not_be_or_would_say_nothing(url: str, more: dict[str, Any]) -> None:
+    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
+    make = kind("http").sentinel
+    assert make is not None
+    assert make(target(url), options(url, **more), kit) is None
 
 
 def test_patience_grows_with_the_slowest_answer_and_fades() -> None:

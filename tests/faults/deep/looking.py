@@ -94,7 +94,9 @@ class Look:
     def sentinel(self) -> Sentinel:
         build = kind(self.kind).sentinel
         assert build is not None
-        return build(self.target, self.options, self.kit)
+        made = build(self.target, self.options, self.kit)
+        assert made is not None
+        return made
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[Suspicions]:
