@@ -57,7 +57,6 @@ class Judgement:
         self._dispatcher = Dispatcher(
             self.journal,
             channels(scope.receivers, self.env),
-            env=self.env,
             clock=clock,
             dead_man=scope.alerts.dead_man,
             healthy=self._healthy,

@@ -46,6 +46,17 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
     ended_at_s: float | None = None
 
 
+class Ending(Struct, frozen=True, kw_only=True):
+    """An episode is over: `notice` goes to `channels` and to whoever else got, or may have got, its trigger.
+
+    `spared` are channels that want no ends.
+    """
+
+    notice: Notice
+    channels: tuple[str, ...]
+    spared: frozenset[str] = frozenset()
+
+
 class Batch(Struct, kw_only=True):
     """What one evaluation changes; written as one transaction. `outbox` is (channel, seq, notice)."""
 
@@ -53,12 +64,18 @@ class Batch(Struct, kw_only=True):
     gone: list[str] = field(default_factory=list)
     episodes: list[Told] = field(default_factory=list)
     outbox: list[tuple[str, int, Notice]] = field(default_factory=list)
-    merged: list[int] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
     happenings: list[Happening] = field(default_factory=list)
     alive_at_s: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(
-            self.alerts or self.gone or self.episodes or self.outbox or self.silences or self.happenings
+            self.alerts
+            or self.gone
+            or self.episodes
+            or self.outbox
+            or self.endings
+            or self.silences
+            or self.happenings
         )

@@ -10,6 +10,7 @@ from alerts.receiver import (
     Alertmanager,
     Console,
     Opsgenie,
+    Owner,
     Pagerduty,
     Receiver,
     Slack,
@@ -23,13 +24,18 @@ Options = Alertmanager | Console | Opsgenie | Pagerduty | Slack | Smtp | Webhook
 
 
 class Channel(Struct, frozen=True, kw_only=True):
-    """`name` is `receiver/kind`, numbered when there are several: a metric label and outbox key."""
+    """`name` is `receiver/kind`, numbered when there are several: a metric label and outbox key.
+
+    `calls_itself`: nothing in this environment is left to Alertmanager, so what it is told is marked as done.
+    """
 
     name: str
     kind: str
     receiver: str
     options: Options
     settings: Receiver
+    env: str = ""
+    calls_itself: bool = True
 
     def takes(self, severity: Severity) -> bool:
         """Whether this severity goes here at all."""
@@ -38,12 +44,20 @@ class Channel(Struct, frozen=True, kw_only=True):
 
 def channels(receivers: Mapping[str, Receiver], env: str) -> tuple[Channel, ...]:
     """Every channel of one environment, in the order of gaia.yaml."""
-    return tuple(
-        Channel(name=name, kind=kind, receiver=receiver, options=options, settings=settings)
+    here = {
+        receiver: settings
         for receiver, settings in receivers.items()
         if not settings.environments or env in settings.environments
+    }
+    calls_itself = all(settings.owner is Owner.AGENT for settings in here.values())
+    return tuple(
+        Channel(
+            name=name, kind=kind, receiver=receiver, options=options, settings=settings, env=env,
+            calls_itself=calls_itself,
+        )
+        for receiver, settings in here.items()
         for name, kind, options in _named(receiver, settings)
-    )
+    )  # fmt: skip
 
 
 def _named(receiver: str, settings: Receiver) -> Iterable[tuple[str, str, Options]]:

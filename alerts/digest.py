@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from alerts.notice import Notice, NoticeKind
 from alerts.rule import Severity
+from alerts.words import clock, gsm
 
 _LISTED: Final = 20
+_LIMIT: Final = 160
 
 
 def digest_of(notices: list[Notice], number: int) -> Notice:
@@ -17,7 +21,9 @@ def digest_of(notices: list[Notice], number: int) -> Notice:
     severity = min((one.severity for one in notices), key=list(Severity).index)
     places = tuple(dict.fromkeys(one.component for one in notices if one.component))
     what = "over" if over else "wrong"
-    title = f"{first.env.upper()} · {len(notices)} things {what}: {', '.join(places[:6])}"
+    title = f"{_env(first)} · {len(notices)} things {what}: {', '.join(places[:6])}"
+    if len(places) > 6:
+        title += f" and {len(places) - 6} more"
     lines = [("", one.title) for one in notices[:_LISTED]]
     if len(notices) > _LISTED:
         lines.append(("", f"and {len(notices) - _LISTED} more"))
@@ -28,8 +34,8 @@ def digest_of(notices: list[Notice], number: int) -> Notice:
         alertname="digest",
         component="",
         severity=severity,
-        title=title[:160],
-        sms=title.replace("·", "-").encode("ascii", "replace").decode()[:160],
+        title=title[:_LIMIT],
+        sms=gsm(title, limit=_LIMIT),
         body=(("", title), *lines),
         labels={"alertname": "digest", "env": first.env, "severity": severity.value},
         at_s=first.at_s,
@@ -38,4 +44,22 @@ def digest_of(notices: list[Notice], number: int) -> Notice:
         affected=places[:_LISTED],
         links=first.links[:1],
         also=tuple(one.episode for one in notices),
+        merged=tuple(notices),
     )
+
+
+def belated(notice: Notice) -> Notice:
+    """The end of an episode whose beginning never got through: one message that says both."""
+    late = f"the call at {clock(notice.fired_at_s)} did not get through"
+    return msgspec.structs.replace(
+        notice,
+        title=f"{notice.title[: _LIMIT - len(late) - 3]} ({late})",
+        sms=gsm(f"{notice.sms} {late[0].upper()}{late[1:]}.", limit=_LIMIT),
+        body=(*notice.body, ("Note", late)),
+    )
+
+
+def _env(notice: Notice) -> str:
+    """The environment as titles call it: its alias where it has one."""
+    head, dot, _ = notice.title.partition(" · ")
+    return head if dot else notice.env.upper()

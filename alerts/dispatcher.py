@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,23 +18,24 @@ from msgspec.structs import replace
 
 from alerts.batch import Batch, OutboxRow
 from alerts.channel import Channel
+from alerts.dead_man import Ping
 from alerts.journal import Journal
-from alerts.lane import Lane, LaneStatus
+from alerts.lane import Hooks, Lane, LaneStatus
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers import catalog
 from alerts.notifiers.notifier import Notifier
-from alerts.receiver import DeadMan
+from alerts.owner import Fate, fate
+from alerts.pusher import Pusher, marked
+from alerts.receiver import DeadMan, Owner
 from alerts.rule import Severity
+from alerts.words import gsm
 from checks.clock import Clock, SystemClock
 
 logger = logging.getLogger(__name__)
 
 _FAILOVER_AFTER_S: Final = 60.0
 _LOOK_EVERY_S: Final = 5.0
-_RESEND_S: Final = 30.0
-_RESOLVED_KEPT_S: Final = 900.0
 _PING_STOPS_AFTER_S: Final = 300.0
-_PING_DEADLINE_S: Final = 10.0
 
 
 class Trial(Struct, frozen=True, kw_only=True):
@@ -48,6 +49,10 @@ def _always() -> bool:
     return True
 
 
+def _unsigned(notice: Notice) -> Notice:
+    return notice
+
+
 class Dispatcher:
     """Runs the lanes. Everything but the sending itself happens on the event loop."""
 
@@ -56,24 +61,24 @@ class Dispatcher:
         journal: Journal,
         channels: tuple[Channel, ...],
         *,
-        env: str,
         clock: Clock | None = None,
         build: Callable[[Channel], Notifier] = catalog.build,
         dead_man: DeadMan | None = None,
         healthy: Callable[[], bool] = _always,
+        signed: Callable[[Notice], Notice] = _unsigned,
     ) -> None:
         self._journal = journal
         self._channels = channels
-        self._env = env
         self._clock = clock or SystemClock()
         self._build = build
-        self._dead_man = dead_man
         self._healthy = healthy
+        self._signed = signed
+        self._ping = Ping(dead_man, self._clock, self._vouched) if dead_man is not None else None
+        self._pusher = Pusher(journal, lambda: self._channels, self._clock)
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._failed_over: set[tuple[str, str]] = set()
-        self._pinged_at_s = 0.0
         journal.on_outbox(self._enqueued)
 
     async def run(self) -> None:
@@ -83,25 +88,30 @@ class Dispatcher:
             self._open()
             for row in self._journal.queued():
                 # It may have been sent just before the last process ended.
-                self._offer(replace(row, notice=msgspec.structs.replace(row.notice, repeated=True)))
+                self._offer(_maybe_sent(row))
             group.create_task(self._watch(), name="notify watch")
-            group.create_task(self._resend(), name="notify resend")
-            if self._dead_man is not None:
-                group.create_task(self._ping(self._dead_man), name="dead man's ping")
+            group.create_task(self._pusher.run(), name="notify push")
+            if self._ping is not None:
+                group.create_task(self._ping.run(), name="dead man's ping")
 
     def reload(self, channels: tuple[Channel, ...]) -> None:
-        """Take over new channels; rows of one that is gone wait for it to come back, or a day."""
+        """Take over new channels. Those that stay keep their lanes, their breakers and what they carry.
+
+        Rows of a channel that is gone wait two days for it to come back.
+        """
         self._channels = channels
         if self._group is None:
             return
-        waiting = [row for lane in self._lanes.values() for row in lane.waiting()]
-        for task in self._tasks.values():
-            task.cancel()
-        self._lanes.clear()
-        self._tasks.clear()
+        same = {one.name for one in channels if (lane := self._lanes.get(one.name)) and lane.channel == one}
+        closed = {name: lane for name, lane in self._lanes.items() if name not in same}
+        for name in closed:
+            self._tasks.pop(name).cancel()
+            del self._lanes[name]
         self._open()
-        for row in waiting:
-            self._offer(row)
+        for row in self._journal.queued():
+            if row.channel in self._lanes and row.channel not in same:
+                old = closed.get(row.channel)
+                self._offer(_maybe_sent(row) if old is not None and old.sending(row) else row)
 
     def hurry(self) -> None:
         """Try everything that waits now: the network is back."""
@@ -120,28 +130,46 @@ class Dispatcher:
     @property
     def pinged_at_s(self) -> float:
         """When the dead man's ping was last accepted; 0 when never."""
-        return self._pinged_at_s
+        return self._ping.accepted_at_s if self._ping is not None else 0.0
 
     def test(self, receiver: str, author: str) -> Trial:
         """Queue a test message on every channel of a receiver."""
         now_s = self._clock.wall_s()
-        names = tuple(one.name for one in self._channels if one.receiver == receiver)
-        notice = _test_notice(self._env, author, now_s)
+        tried = [one for one in self._channels if one.receiver == receiver]
+        names = tuple(one.name for one in tried)
+        notice = _test_notice(tried[0].env if tried else "", author, now_s)
         self._journal.commit(Batch(outbox=[(name, 0, notice) for name in names]), now_s)
         return Trial(channels=names, episode=notice.episode)
+
+    def _vouched(self) -> bool:
+        return self._healthy() and self.oldest_unsent_s < _PING_STOPS_AFTER_S
 
     def _open(self) -> None:
         assert self._group is not None
         for channel in self._channels:
-            lane = Lane(channel, self._build(channel), self._journal, self._clock, given_up=self._fail_over)
+            if channel.name in self._lanes:
+                continue
+            pushes = channel.kind == "alertmanager"
+            left = channel.settings.owner is Owner.ALERTMANAGER and not pushes
+            hooks = Hooks(
+                fate=self._fate if left else _ours,
+                dressed=partial(marked, channel=channel) if pushes else self._signed,
+                taken=self._pusher.accepted if pushes else _nothing,
+                given_up=self._fail_over,
+            )
+            lane = Lane(channel, self._build(channel), self._journal, self._clock, hooks)
             self._lanes[channel.name] = lane
             self._tasks[channel.name] = self._group.create_task(lane.run(), name=f"notify {channel.name}")
+
+    def _fate(self, row: OutboxRow) -> Fate:
+        pushed = frozenset(one.name for one in self._channels if one.kind == "alertmanager")
+        waited_s = self._clock.wall_s() - row.created_at_s
+        rows = self._journal.outbox_of(row.notice.episode)
+        return fate(row, rows, pushed, alone_s=max(self._pusher.quiet_s, waited_s))
 
     def _enqueued(self, rows: tuple[OutboxRow, ...]) -> None:
         for row in rows:
             self._offer(row)
-            if row.notice.kind is NoticeKind.RESOLVE:
-                self._resolve_stand_ins(row)
 
     def _offer(self, row: OutboxRow) -> None:
         lane = self._lanes.get(row.channel)
@@ -151,15 +179,14 @@ class Dispatcher:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            now_s = self._clock.wall_s()
-            for lane in self._lanes.values():
-                for row in lane.waiting():
-                    if now_s - row.created_at_s >= _FAILOVER_AFTER_S:
-                        self._fail_over(row)
+            overdue = [row for lane in self._lanes.values() for row in lane.overdue(_FAILOVER_AFTER_S)]
+            self._failed_over &= {(row.notice.episode, row.channel) for row in overdue}
+            for row in overdue:
+                self._fail_over(row)
             self._journal.try_disk()
 
     def _fail_over(self, row: OutboxRow) -> None:
-        """Hand a page that is stuck to the stand-in, once."""
+        """Hand a page that is stuck to the stand-in, once; the journal tells it of the end too."""
         channel = next((one for one in self._channels if one.name == row.channel), None)
         urgent = row.notice.kind is NoticeKind.TRIGGER and row.notice.severity is Severity.PAGE
         if channel is None or channel.settings.failover is None or not urgent:
@@ -176,73 +203,17 @@ class Dispatcher:
         now_s = self._clock.wall_s()
         self._journal.commit(Batch(outbox=[(name, 0, notice) for name in names]), now_s)
 
-    def _resolve_stand_ins(self, row: OutboxRow) -> None:
-        """Whoever was called instead is told of the end too."""
-        channel = next((one for one in self._channels if one.name == row.channel), None)
-        if channel is None or channel.settings.failover is None:
-            return
-        stand_ins = {one.name for one in self._channels if one.receiver == channel.settings.failover}
-        called = {one.channel for one in self._journal.outbox_of(row.notice.episode)
-                  if one.notice.kind is NoticeKind.TRIGGER and one.channel in stand_ins}  # fmt: skip
-        if called:
-            outbox = [(name, 0, row.notice) for name in sorted(called)]
-            self._journal.commit(Batch(outbox=outbox), self._clock.wall_s())
 
-    async def _resend(self) -> None:
-        """Alertmanager forgets what is not confirmed: say it again, and its end for a while."""
-        while True:
-            await asyncio.sleep(_RESEND_S)
-            pushed = [one for one in self._channels if one.kind == "alertmanager"]
-            if not pushed:
-                continue
-            now_s = self._clock.wall_s()
-            for told in self._journal.episodes():
-                over_s = told.resolved_at_s
-                if over_s is not None and now_s - over_s > _RESOLVED_KEPT_S:
-                    continue
-                kind = NoticeKind.TRIGGER if over_s is None else NoticeKind.RESOLVE
-                rows = [one for one in self._journal.outbox_of(told.episode) if one.notice.kind is kind]
-                for channel in pushed:
-                    again = next((one for one in rows if one.channel == channel.name), None)
-                    if again is not None and again.state == "sent":
-                        self._in_background(channel, again.notice)
+def _ours(_: OutboxRow) -> Fate:
+    return Fate.OURS
 
-    def _in_background(self, channel: Channel, notice: Notice) -> None:
-        notifier = self._build(channel)
 
-        def work() -> None:
-            try:
-                notifier.deliver(notice, deadline_s=_PING_DEADLINE_S)
-            except Exception as error:
-                logger.warning(
-                    "notification.resend_failed", extra={"channel": channel.name, "error": str(error)}
-                )
+def _nothing() -> None:
+    pass
 
-        threading.Thread(target=work, name=f"resend {channel.name}", daemon=True).start()
 
-    async def _ping(self, dead_man: DeadMan) -> None:
-        """Tell somebody else that we are alive, only while we can judge and deliver."""
-        loop = asyncio.get_running_loop()
-        while True:
-            if self._healthy() and self.oldest_unsent_s < _PING_STOPS_AFTER_S:
-                threading.Thread(
-                    target=self._ping_once, args=(dead_man, loop), name="dead man's ping", daemon=True
-                ).start()
-            await asyncio.sleep(dead_man.every)
-
-    def _ping_once(self, dead_man: DeadMan, loop: asyncio.AbstractEventLoop) -> None:
-        from alerts.notifiers import http
-
-        try:
-            http.request("GET", dead_man.url.reveal(), deadline_s=_PING_DEADLINE_S)
-        except Exception as error:
-            logger.warning("dead_man.failed", extra={"error": str(error)})
-            return
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._pinged)
-
-    def _pinged(self) -> None:
-        self._pinged_at_s = self._clock.wall_s()
+def _maybe_sent(row: OutboxRow) -> OutboxRow:
+    return replace(row, notice=msgspec.structs.replace(row.notice, repeated=True))
 
 
 def _test_notice(env: str, author: str, now_s: float) -> Notice:
@@ -255,7 +226,7 @@ def _test_notice(env: str, author: str, now_s: float) -> Notice:
         component="",
         severity=Severity.CHAT,
         title=title[:160],
-        sms=title.replace("·", "-").encode("ascii", "replace").decode()[:160],
+        sms=gsm(title, limit=160),
         body=(("", "If you read this, calls reach you this way. Nothing is wrong."),),
         labels={"alertname": "test", "env": env, "severity": "chat"},
         at_s=now_s,

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from alerts.batch import Batch, Happening
-from alerts.channel import Channel, called, channels
+from alerts.channel import called, channels
 from alerts.cover import RANK, Hold, Inhibit, Scene, by_urgency, decide
+from alerts.episodes import Episodes
+from alerts.follow_up import FollowUp, by_fingerprint
 from alerts.instance import Instance, episode
 from alerts.machine import Ended, Phase
-from alerts.notice import Notice, NoticeKind
+from alerts.notice import NoticeKind
 from alerts.plan import Graph, JudgePlan
 from alerts.rule import Severity
 from alerts.storm import shares_a_root, storm_story
-from alerts.story import Change, Surroundings, story_of
+from alerts.story import Change, Surroundings, retold, story_of
 from alerts.told import STORM, Told
 from alerts.watch import Watch
-from alerts.words import Story, render
+from alerts.words import Story
 
 _STORM_OVER: Final = 5
 # When nearly nothing answers, they have something in common.
@@ -48,13 +51,11 @@ class Herald(Struct):
     graph: Graph
     active: Mapping[str, list[Instance]]
     watches: Mapping[str, list[Watch]]
-    channels: tuple[Channel, ...]
-    told: dict[str, Told]
-    told_of: dict[str, Told]
-    ended: dict[str, float]
+    episodes: Episodes
     changes: deque[Change]
     suspects: tuple[str, ...]
     _recent: dict[Severity, deque[float]]
+    _hushed: set[str]
     gather: bool = False
     doubt: str = ""
 
@@ -71,32 +72,33 @@ class Herald(Struct):
 
         `active` (alerts that are not OK) and `watches`, both by component, are the judge's own and live.
         """
-        told: dict[str, Told] = {}
-        ended: dict[str, float] = {}
-        for one in episodes:
-            if one.resolved_at_s is None:
-                told[one.episode] = one
-            elif one.fingerprint != STORM:
-                ended[one.component] = max(one.resolved_at_s, ended.get(one.component, 0.0))
         return cls(
             plan=plan,
             graph=Graph(plan.dependencies),
             active=active,
             watches=watches,
-            channels=channels(plan.receivers, plan.env),
-            told=told,
-            told_of={one.fingerprint: one for one in told.values() if one.fingerprint != STORM},
-            ended=ended,
+            episodes=Episodes.of(channels(plan.receivers, plan.env), episodes),
             changes=deque(maxlen=_CHANGES_KEPT),
             suspects=(),
             _recent={severity: deque() for severity in Severity},
+            _hushed=set(),
         )
+
+    @property
+    def told(self) -> dict[str, Told]:
+        """Open episodes."""
+        return self.episodes.told
+
+    @property
+    def told_of(self) -> dict[str, Told]:
+        """Open episodes by the fingerprint of their alert."""
+        return self.episodes.told_of
 
     def replan(self, plan: JudgePlan) -> None:
         """Take over a new plan, keeping every open episode."""
         self.plan = plan
         self.graph = Graph(plan.dependencies)
-        self.channels = channels(plan.receivers, plan.env)
+        self.episodes.channels = channels(plan.receivers, plan.env)
 
     def settle(
         self, on: list[Instance], batch: Batch, now_s: float, *, whole: bool = True, blind: str = ""
@@ -112,7 +114,7 @@ class Herald(Struct):
             watches=self.watches,
             told=self.told,
             told_of=self.told_of,
-            ended=self.ended,
+            ended=self.episodes.ended,
             settle_s=self.plan.settle_s,
             now_s=now_s,
             blind=blind,
@@ -127,6 +129,7 @@ class Herald(Struct):
             # After a restart or a gap it is verified first.
             and not one.standing.verify
         ]
+        self._hushed.update(one.fingerprint for one in on if one.silenced_by and one.standing.firing)
         suspects: dict[str, None] = {}
         ready: list[Instance] = []
         for instance in by_urgency(waiting, self.graph.depth):
@@ -139,7 +142,13 @@ class Herald(Struct):
             self._tell_all(ready, batch, now_s, whole=whole)
         if whole and not blind:
             self._update_storms(batch, now_s)
-            self._follow_up(batch, now_s)
+            FollowUp(
+                plan=self.plan,
+                episodes=self.episodes,
+                instances=by_fingerprint(self.active.values()) if self.told else {},
+                retell=partial(self._retold, now_s=now_s),
+                now_s=now_s,
+            ).run(batch)
 
     def _place(
         self,
@@ -193,9 +202,11 @@ class Herald(Struct):
         return recently + len(mine) > over or shares_a_root(mine, self._around(now_s))
 
     def _tell(self, instance: Instance, batch: Batch, now_s: float) -> None:
-        story = story_of(instance, NoticeKind.TRIGGER, self._around(now_s))
-        targets = called(self.channels, instance.rule.severity, instance.rule.receivers)
-        self._open(story, instance.fingerprint, targets, batch, now_s)
+        note = "its silence has ended" if instance.fingerprint in self._hushed else ""
+        self._hushed.discard(instance.fingerprint)
+        story = story_of(instance, NoticeKind.TRIGGER, self._around(now_s), note=note)
+        targets = called(self.episodes.channels, instance.rule.severity, instance.rule.receivers)
+        self.episodes.open(story, instance.fingerprint, targets, batch)
         who = ", ".join(channel.name for channel in targets) or "nobody: no receiver takes it"
         batch.happenings.append(_happening(instance, "told", who, now_s))
 
@@ -208,35 +219,6 @@ class Herald(Struct):
             changes=tuple(self.changes),
             now_s=now_s,
         )
-
-    def _open(
-        self,
-        story: Story,
-        fingerprint: str,
-        targets: tuple[Channel, ...],
-        batch: Batch,
-        now_s: float,
-        listed: tuple[str, ...] = (),
-    ) -> None:
-        notice = render(story)
-        told = Told(
-            episode=story.episode,
-            fingerprint=fingerprint,
-            env=story.env,
-            alertname=story.alertname,
-            component=story.component,
-            severity=story.severity,
-            labels=story.labels,
-            title=notice.title,
-            text=notice.text,
-            fired_at_s=story.fired_at_s,
-            told_at_s=now_s,
-            channels=tuple(channel.name for channel in targets),
-            listed=listed,
-            updated_at_s=now_s,
-        )
-        self._keep(told, batch)
-        batch.outbox.extend((name, 0, notice) for name in told.channels)
 
     def _storm(self, instances: list[Instance], severity: Severity, batch: Batch, now_s: float) -> None:
         """Many at once become one; the next ones join it."""
@@ -262,10 +244,13 @@ class Herald(Struct):
                 beside=beside,
                 note=self.doubt if self.gather else "",
             )
-            self._open(story, STORM, called(self.channels, severity), batch, now_s, listed=fingerprints)
+            targets = called(self.episodes.channels, severity)
+            self.episodes.open(story, STORM, targets, batch, listed=fingerprints)
         else:
             name = running.episode
-            self._keep(msgspec.structs.replace(running, listed=(*running.listed, *fingerprints)), batch)
+            self.episodes.keep(
+                msgspec.structs.replace(running, listed=(*running.listed, *fingerprints)), batch
+            )
         for instance in instances:
             instance.inhibited_by = name
             batch.happenings.append(_happening(instance, "inhibited", "listed in a digest of many", now_s))
@@ -281,19 +266,20 @@ class Herald(Struct):
             ]
             if not still:
                 story = storm_story(storm.episode, [], NoticeKind.RESOLVE, self._around(now_s), begun=storm)
-                self._close(storm, story, Ended.RECOVERED, batch, now_s)
+                self.episodes.close(storm, story, Ended.RECOVERED, batch)
             elif now_s - storm.updated_at_s >= _STORM_UPDATE_S:
                 story = storm_story(storm.episode, still, NoticeKind.UPDATE, self._around(now_s), begun=storm)
-                self._again(storm, story, storm.channels, batch, now_s)
+                self.episodes.again(storm, story, storm.channels, batch)
 
     def resolved(self, instance: Instance, reason: Ended, batch: Batch, now_s: float) -> None:
         """Close the alert's episode on exactly the channels that were told, or may have been."""
         instance.inhibited_by = instance.held = ""
+        self._hushed.discard(instance.fingerprint)
         told = self.told_of.get(instance.fingerprint)
         if told is None:
             return
         story = story_of(instance, NoticeKind.RESOLVE, self._around(now_s), ended=reason, told=told)
-        self._close(told, story, reason, batch, now_s)
+        self.episodes.close(told, story, reason, batch)
 
     def flapping(self, instance: Instance, batch: Batch, now_s: float) -> None:
         """Say once that an alert comes and goes; its episode then stays open until it is stable."""
@@ -304,10 +290,10 @@ class Herald(Struct):
             instance,
             NoticeKind.UPDATE,
             self._around(now_s),
-            note="comes and goes: held open until stable for 30 min",
+            note="comes and goes, held open until stable for 30 min",
             told=told,
         )
-        self._again(told, story, told.channels, batch, now_s)
+        self.episodes.again(told, story, told.channels, batch)
 
     def ack(
         self, episode_: str, author: str, batch: Batch, now_s: float, lasts_s: float = _ACK_LASTS_S
@@ -319,7 +305,7 @@ class Herald(Struct):
         taken = msgspec.structs.replace(
             told, acked_by=author, acked_at_s=now_s, acked_until_s=now_s + lasts_s
         )
-        self._keep(taken, batch)
+        self.episodes.keep(taken, batch)
         batch.happenings.append(
             Happening(
                 at_s=now_s, fingerprint=told.fingerprint, alertname=told.alertname, what="acked", text=author
@@ -327,76 +313,12 @@ class Herald(Struct):
         )
         return True
 
-    def _follow_up(self, batch: Batch, now_s: float) -> None:
-        """Reminders and escalation, for what nobody has taken."""
-        for told in list(self.told.values()):
-            if told.acked(now_s):
-                continue
-            due = [
-                channel
-                for channel in self.channels
-                if channel.name in told.channels and self._reminder_due(told, channel, now_s)
-            ]
-            if due:
-                self._remind(told, due, batch, now_s)
-            self._escalate(self.told[told.episode], batch, now_s)
-
-    def _reminder_due(self, told: Told, channel: Channel, now_s: float) -> bool:
-        settings = channel.settings
-        every_s = settings.repeat_page if told.severity is Severity.PAGE else settings.repeat_chat
-        return every_s > 0 and now_s - told.reminded.get(channel.name, told.told_at_s) >= every_s
-
-    def _remind(self, told: Told, due: list[Channel], batch: Batch, now_s: float) -> None:
-        names = tuple(channel.name for channel in due)
-        reminded = told.reminded | dict.fromkeys(names, now_s)
-        self._again(
-            msgspec.structs.replace(told, reminded=reminded),
-            _retold(told, NoticeKind.REMINDER, self.plan, now_s, "nobody has acknowledged it"),
-            names,
-            batch,
-            now_s,
-        )
-
-    def _escalate(self, told: Told, batch: Batch, now_s: float) -> None:
-        steps = self.plan.escalation
-        if told.severity is not Severity.PAGE or told.escalated >= len(steps):
-            return
-        step = steps[told.escalated]
-        if now_s - told.told_at_s < step.after:
-            return
-        names = tuple(one.name for one in self.channels if one.receiver == step.receiver)
-        notice = render(_retold(told, NoticeKind.TRIGGER, self.plan, now_s, "nobody has acknowledged it"))
-        batch.outbox.extend((name, 0, notice) for name in names if name not in told.channels)
-        self._keep(
-            msgspec.structs.replace(
-                told,
-                escalated=told.escalated + 1,
-                channels=tuple(dict.fromkeys((*told.channels, *names))),
-            ),
-            batch,
-        )
-
-    def _again(self, told: Told, story: Story, names: tuple[str, ...], batch: Batch, now_s: float) -> None:
-        seq = told.seq + 1
-        self._keep(msgspec.structs.replace(told, seq=seq, updated_at_s=now_s), batch)
-        notice = render(story)
-        batch.outbox.extend((name, seq, notice) for name in names)
-
-    def _close(self, told: Told, story: Story, reason: Ended, batch: Batch, now_s: float) -> None:
-        del self.told[told.episode]
-        if told.fingerprint != STORM:
-            self.told_of.pop(told.fingerprint, None)
-            self.ended[told.component] = now_s
-        batch.episodes.append(msgspec.structs.replace(told, resolved_at_s=now_s, ended=reason.value))
-        notice: Notice = render(story)
-        wants = {channel.name for channel in self.channels if not channel.settings.send_resolved}
-        batch.outbox.extend((name, 0, notice) for name in told.channels if name not in wants)
-
-    def _keep(self, told: Told, batch: Batch) -> None:
-        self.told[told.episode] = told
-        if told.fingerprint != STORM:
-            self.told_of[told.fingerprint] = told
-        batch.episodes.append(told)
+    def _retold(self, told: Told, kind: NoticeKind, note: str, *, now_s: float) -> Story:
+        """What is open as it is now, or in its first words when its alert cannot be seen."""
+        for instance in self.active.get(told.component, ()):
+            if instance.fingerprint == told.fingerprint:
+                return story_of(instance, kind, self._around(now_s), told=told, note=note)
+        return retold(told, kind, self.plan, now_s, note)
 
 
 def _covers(cause: Instance, instance: Instance, graph: Graph) -> bool:
@@ -411,25 +333,4 @@ def _happening(instance: Instance, what: str, text: str, now_s: float) -> Happen
         alertname=instance.alertname,
         what=what,
         text=text,
-    )
-
-
-def _retold(told: Told, kind: NoticeKind, plan: JudgePlan, now_s: float, note: str) -> Story:
-    """The first notice's words again, with how long it has been."""
-    return Story(
-        kind=kind,
-        episode=told.episode,
-        env=told.env,
-        alias=plan.alias,
-        alertname=told.alertname,
-        component=told.component,
-        severity=told.severity,
-        labels=told.labels,
-        what="needs somebody",
-        evidence=told.text.split("\n", 1)[0],
-        at_s=now_s,
-        fired_at_s=told.fired_at_s,
-        since_s=told.fired_at_s,
-        external_url=plan.external_url,
-        note=note,
     )

@@ -16,9 +16,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from alerts import outbox
 from alerts.batch import Batch, Happening, OutboxRow, SavedAlert
 from alerts.machine import Standing
-from alerts.notice import Notice
 from alerts.reserve import keep_room
 from alerts.silence import Silence
 from alerts.told import Told
@@ -31,15 +31,6 @@ CREATE TABLE IF NOT EXISTS instances (
   text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS episodes (
   episode TEXT PRIMARY KEY, open INTEGER NOT NULL, fired_at REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS outbox (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, episode TEXT NOT NULL, channel TEXT NOT NULL, kind TEXT NOT NULL,
-  seq INTEGER NOT NULL, payload BLOB NOT NULL, created_at REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-  next_at REAL NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'queued', last_error TEXT NOT NULL DEFAULT '',
-  http_status INTEGER, ended_at REAL, UNIQUE (episode, channel, kind, seq));
-CREATE INDEX IF NOT EXISTS outbox_queued ON outbox (state, id) WHERE state = 'queued';
-CREATE TABLE IF NOT EXISTS refs (
-  episode TEXT NOT NULL, channel TEXT NOT NULL, ref TEXT NOT NULL,
-  PRIMARY KEY (episode, channel)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS silences (
   id TEXT PRIMARY KEY, ends_at REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
@@ -130,11 +121,11 @@ class Journal:
 
     def queued(self) -> tuple[OutboxRow, ...]:
         """Rows not yet accepted by their channel, oldest first."""
-        return self._rows("WHERE state = 'queued' ORDER BY id", ())
+        return outbox.rows(self._db, "WHERE state = 'queued' ORDER BY id")
 
     def outbox_of(self, episode: str) -> tuple[OutboxRow, ...]:
         """Every row of one episode, for its delivery timeline."""
-        return self._rows("WHERE episode = ? ORDER BY id", (episode,))
+        return outbox.rows(self._db, "WHERE episode = ? ORDER BY id", (episode,))
 
     def ref(self, episode: str, channel: str) -> str | None:
         """What the provider called this episode's message (a Slack timestamp)."""
@@ -145,47 +136,32 @@ class Journal:
 
     def sent(self, row: OutboxRow, at_s: float, *, status: int | None = None, ref: str | None = None) -> None:
         """The channel accepted the row."""
+        self._written(lambda: outbox.sent(self._db, row, at_s, status=status, ref=ref))
+
+    def failed(self, row: OutboxRow, *, dead: bool) -> None:
+        """An attempt failed, as `row` now says; `dead` gives up."""
+        self._written(lambda: outbox.failed(self._db, row, dead=dead))
+
+    def merge(
+        self, rows: Iterable[OutboxRow], at_s: float, *, why: str = "", into: OutboxRow | None = None
+    ) -> None:
+        """These rows will not be sent: `into`, whose words are rewritten, or somebody else says it."""
+        merged = tuple(rows)
 
         def write() -> None:
-            self._db.execute(
-                "UPDATE outbox SET state = 'sent', ended_at = ?, http_status = ?, attempts = ? WHERE id = ?",
-                (at_s, status, row.attempts + 1, row.id),
-            )
-            if ref is not None:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO refs VALUES (?, ?, ?)", (row.notice.episode, row.channel, ref)
-                )
+            outbox.merge(self._db, merged, at_s, why=why)
+            if into is not None:
+                outbox.reword(self._db, into)
 
         self._written(write)
-
-    def failed(self, row: OutboxRow, error: str, *, next_at_s: float, status: int | None, dead: bool) -> None:
-        """An attempt failed; `dead` gives up."""
-        self._written(
-            lambda: self._db.execute(
-                "UPDATE outbox SET attempts = ?, next_at = ?, last_error = ?, http_status = ?, state = ?, "
-                "ended_at = ? WHERE id = ?",
-                (row.attempts + 1, next_at_s, error[:500], status, "dead" if dead else "queued",
-                 next_at_s if dead else None, row.id),
-            )
-        )  # fmt: skip
-
-    def merge(self, rows: Iterable[OutboxRow], at_s: float) -> None:
-        """These rows will not be sent: another one says what they said."""
-        ids = [(at_s, row.id) for row in rows]
-        self._written(
-            lambda: self._db.executemany(
-                "UPDATE outbox SET state = 'merged', ended_at = ? WHERE id = ? AND state = 'queued'", ids
-            )
-        )
 
     def prune(self, now_s: float) -> None:
         """Forget what is older than a month; the file stays bounded."""
         limit_s = now_s - _KEEP_S
 
         def write() -> None:
-            self._db.execute("DELETE FROM outbox WHERE state != 'queued' AND created_at < ?", (limit_s,))
             self._db.execute("DELETE FROM episodes WHERE open = 0 AND fired_at < ?", (limit_s,))
-            self._db.execute("DELETE FROM refs WHERE episode NOT IN (SELECT episode FROM episodes)")
+            outbox.prune(self._db, now_s, limit_s)
             self._db.execute("DELETE FROM silences WHERE ends_at < ?", (now_s - 5 * 86400,))
             self._db.execute("DELETE FROM events WHERE at < ?", (limit_s,))
             self._db.execute(
@@ -222,21 +198,6 @@ class Journal:
         if not keep_room(self._db, self._path, self._room_bytes):
             logger.warning("journal.no_room", extra={"path": str(self._path), "room_bytes": self._room_bytes})
 
-    def _rows(self, where: str, arguments: tuple[str, ...]) -> tuple[OutboxRow, ...]:
-        found = self._db.execute(
-            "SELECT id, channel, payload, seq, created_at, attempts, next_at, state, last_error, "  # noqa: S608  # constants
-            f"http_status, ended_at FROM outbox {where}",
-            arguments,
-        )
-        return tuple(
-            OutboxRow(
-                id=row[0], channel=row[1], notice=msgspec.json.decode(row[2], type=Notice), seq=row[3],
-                created_at_s=row[4], attempts=row[5], next_at_s=row[6], state=row[7], last_error=row[8],
-                http_status=row[9], ended_at_s=row[10],
-            )
-            for row in found
-        )  # fmt: skip
-
     def _write(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
         db = self._db
         encode = msgspec.json.encode
@@ -261,20 +222,11 @@ class Journal:
             "INSERT INTO events (at, fingerprint, alertname, what, text) VALUES (?, ?, ?, ?, ?)",
             [(one.at_s, one.fingerprint, one.alertname, one.what, one.text) for one in batch.happenings],
         )
-        db.executemany("UPDATE outbox SET state = 'merged' WHERE id = ?", [(one,) for one in batch.merged])
         db.execute("INSERT OR REPLACE INTO meta VALUES ('alive', ?)", (repr(batch.alive_at_s or now_s),))
-        return tuple(row for item in batch.outbox if (row := self._enqueue(item, now_s)) is not None)
-
-    def _enqueue(self, item: tuple[str, int, Notice], now_s: float) -> OutboxRow | None:
-        channel, seq, notice = item
-        cursor = self._db.execute(
-            "INSERT OR IGNORE INTO outbox (episode, channel, kind, seq, payload, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (notice.episode, channel, notice.kind.value, seq, msgspec.json.encode(notice), now_s),
-        )
-        if cursor.rowcount != 1 or cursor.lastrowid is None:
-            return None
-        return OutboxRow(id=cursor.lastrowid, channel=channel, notice=notice, seq=seq, created_at_s=now_s)
+        queued = [row for item in batch.outbox if (row := outbox.enqueue(db, item, now_s)) is not None]
+        for ending in batch.endings:
+            queued.extend(outbox.end(db, ending, now_s))
+        return tuple(queued)
 
     def _written(self, write: Callable[[], _T]) -> _T:
         try:
@@ -295,7 +247,7 @@ class Journal:
         try:
             self._db.backup(memory)
         except sqlite3.Error:
-            memory.executescript(_SCHEMA)
+            memory.executescript(_SCHEMA + outbox.SCHEMA)
         with suppress(sqlite3.Error):
             self._db.close()
         self._db = memory
@@ -330,7 +282,7 @@ def _opened(path: Path | None) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + outbox.SCHEMA)
     except sqlite3.Error:
         db.close()
         raise

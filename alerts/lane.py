@@ -1,4 +1,4 @@
-"""One channel's way out: its queue, its own threads, its retries, its breaker and its rate.
+"""One channel's way out: its queue, the order within it, its retries, and what may be merged.
 
 What one channel does can neither delay another nor the event loop. Order holds within an episode.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -16,28 +15,29 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from alerts.allowance import Allowance
 from alerts.batch import OutboxRow
 from alerts.channel import Channel
-from alerts.digest import digest_of
+from alerts.digest import belated, digest_of
 from alerts.journal import Journal
 from alerts.notice import Notice, NoticeKind
-from alerts.notifiers.notifier import Delivery, Notifier, NotifyError
-from alerts.words import clock as time_of_day
+from alerts.notifiers.notifier import Notifier, NotifyError
+from alerts.owner import Fate
+from alerts.porter import Porter
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-_THREADS: Final = 2
 _FAST_RETRY_S: Final = 60.0
 _FAST_FOR_S: Final = 900.0
 _SLOW_RETRY_S: Final = 300.0
 _GIVE_UP_S: Final = 86400.0
-_BREAKS_AFTER: Final = 5
-_PROBE_EVERY_S: Final = 30.0
-_BURST: Final = 10.0
+_LONGEST_WAIT_S: Final = 3600.0
+_STALE_S: Final = 60.0
 _DIGEST_LIMIT: Final = 200
 _IDLE_S: Final = 3600.0
 _WARM_AFTER_S: Final = 1.0
+_UNDECIDED_S: Final = 1.0
 
 
 class LaneStatus(Struct, frozen=True, kw_only=True):
@@ -56,38 +56,56 @@ class LaneStatus(Struct, frozen=True, kw_only=True):
     last_error: str
 
 
+class _Waiting(Struct):
+    """A row in memory; `since` and `due` are monotonic seconds, which no set clock moves."""
+
+    row: OutboxRow
+    since: float
+    due: float
+
+    @property
+    def notice(self) -> Notice:
+        return self.row.notice
+
+
+class Hooks(Struct, frozen=True, kw_only=True):
+    """What a lane asks and tells: who calls for a row, how a notice is dressed for its way, how it went.
+
+    `given_up` hears of a row that is dead, `taken` that the channel accepted something.
+    """
+
+    fate: Callable[[OutboxRow], Fate]
+    dressed: Callable[[Notice], Notice]
+    taken: Callable[[], None]
+    given_up: Callable[[OutboxRow], None]
+
+
 class Lane:
     """Delivers the rows of one channel. Lives on the event loop; only `Notifier.deliver` runs elsewhere."""
 
     def __init__(
-        self,
-        channel: Channel,
-        notifier: Notifier,
-        journal: Journal,
-        clock: Clock,
-        *,
-        given_up: Callable[[OutboxRow], None],
+        self, channel: Channel, notifier: Notifier, journal: Journal, clock: Clock, hooks: Hooks
     ) -> None:
         self.channel = channel
-        self._notifier = notifier
         self._journal = journal
         self._clock = clock
-        self._given_up = given_up
-        self._rows: list[OutboxRow] = []
+        self._hooks = hooks
         self._wake = asyncio.Event()
         self._hurried = False
-        self._alive_threads = 0
-        self._failures = 0
-        self._blocked_until_s = 0.0
-        self._tokens = _BURST
-        self._refilled_s = clock.monotonic_s()
+        self._porter = Porter(channel.name, notifier, self._wake.set)
+        self._allowance = Allowance(channel.settings.max_per_minute, clock.monotonic_s())
+        self._queue: list[_Waiting] = []
+        self._sending: frozenset[int] = frozenset()
         self._sent = self._failed = self._dead = 0
         self._last_sent_at_s = self._last_duration_s = 0.0
         self._last_error = ""
 
     def offer(self, row: OutboxRow) -> None:
         """Queue a row that is already on disk."""
-        self._rows.append(row)
+        now, wall_s = self._clock.monotonic_s(), self._clock.wall_s()
+        age_s = min(max(0.0, wall_s - row.created_at_s), _GIVE_UP_S)
+        wait_s = min(max(0.0, row.next_at_s - wall_s), _LONGEST_WAIT_S)
+        self._queue.append(_Waiting(row=row, since=now - age_s, due=now + wait_s))
         self._wake.set()
 
     def hurry(self) -> None:
@@ -95,22 +113,27 @@ class Lane:
         self._hurried = True
         self._wake.set()
 
-    def waiting(self) -> tuple[OutboxRow, ...]:
-        """Rows not yet accepted, oldest first."""
-        return tuple(self._rows)
+    def overdue(self, after_s: float) -> tuple[OutboxRow, ...]:
+        """Rows that nobody has taken for so long, oldest first."""
+        now = self._clock.monotonic_s()
+        return tuple(one.row for one in self._queue if now - one.since >= after_s)
+
+    def sending(self, row: OutboxRow) -> bool:
+        """Whether the row is under way at this moment."""
+        return row.id in self._sending
 
     def status(self) -> LaneStatus:
         """Figures for the metrics and the page."""
-        oldest_s = min((row.created_at_s for row in self._rows), default=0.0)
+        now = self._clock.monotonic_s()
         return LaneStatus(
             channel=self.channel.name,
             kind=self.channel.kind,
-            queued=len(self._rows),
-            oldest_s=max(0.0, self._clock.wall_s() - oldest_s) if self._rows else 0.0,
+            queued=len(self._queue),
+            oldest_s=max((now - one.since for one in self._queue), default=0.0),
             sent=self._sent,
             failed=self._failed,
             dead=self._dead,
-            breaker_open=self._failures >= _BREAKS_AFTER,
+            breaker_open=self._allowance.broken,
             last_sent_at_s=self._last_sent_at_s,
             last_duration_s=self._last_duration_s,
             last_error=self._last_error,
@@ -129,16 +152,22 @@ class Lane:
             async with asyncio.timeout(_WARM_AFTER_S):
                 await self._wake.wait()
         except TimeoutError:
-            self._spawn(self._warm)
+            self._porter.warm(self._unusable)
+
+    def _unusable(self, error: str) -> None:
+        self._last_error = error
 
     async def _step(self) -> None:
-        now_s = self._clock.wall_s()
+        now = self._clock.monotonic_s()
         if self._hurried:
-            self._hurried, self._blocked_until_s = False, 0.0
-            self._rows = [replace(row, next_at_s=0.0) for row in self._rows]
-        self._collapse(now_s)
-        ready = self._ready(now_s)
-        wait_s = self._wait_s(now_s, ready=bool(ready))
+            self._hurried = False
+            self._allowance.forgive()
+            for one in self._queue:
+                one.due = now
+        self._leave_to_owner(now)
+        self._collapse(now)
+        ready = self._ready(now)
+        wait_s = self._wait_s(now, ready=bool(ready))
         if wait_s > 0:
             try:
                 async with asyncio.timeout(wait_s):
@@ -146,207 +175,138 @@ class Lane:
             except TimeoutError:
                 pass
             return
-        rows = self._merged(ready)
-        await self._deliver(rows)
+        await self._deliver(self._together(ready, now))
 
-    def _ready(self, now_s: float) -> list[OutboxRow]:
+    def _ready(self, now: float) -> list[_Waiting]:
         """The first row of each episode, if its time has come."""
-        first: dict[str, OutboxRow] = {}
-        for row in self._rows:
-            first.setdefault(row.notice.episode, row)
-        return [row for row in first.values() if row.next_at_s <= now_s]
+        first: dict[str, _Waiting] = {}
+        for one in self._queue:
+            first.setdefault(one.notice.episode, one)
+        return [one for one in first.values() if one.due <= now]
 
-    def _wait_s(self, now_s: float, *, ready: bool) -> float:
-        if not self._rows:
+    def _wait_s(self, now: float, *, ready: bool) -> float:
+        if not self._queue:
             return _IDLE_S
-        if self._alive_threads >= _THREADS:
+        if self._porter.busy:
             return _FAST_RETRY_S
-        if self._blocked_until_s > now_s:
-            return min(self._blocked_until_s - now_s, _FAST_RETRY_S)
+        allowed_s = self._allowance.wait_s(now)
+        if allowed_s > 0:
+            return min(allowed_s, _FAST_RETRY_S)
         if not ready:
-            return min(max(0.01, min(row.next_at_s for row in self._rows) - now_s), _FAST_RETRY_S)
-        self._refill()
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._per_s()
+            return min(max(0.01, min(one.due for one in self._queue) - now), _FAST_RETRY_S)
+        return 0.0
 
-    def _refill(self) -> None:
-        now = self._clock.monotonic_s()
-        self._tokens = min(_BURST, self._tokens + (now - self._refilled_s) * self._per_s())
-        self._refilled_s = now
-
-    def _per_s(self) -> float:
-        return max(1, self.channel.settings.max_per_minute) / 60
-
-    def _merged(self, ready: list[OutboxRow]) -> list[OutboxRow]:
+    def _together(self, ready: list[_Waiting], now: float) -> list[_Waiting]:
         """One row, or as many as one digest says when there are more of them than the rate allows."""
-        if self._notifier.dedups or len(ready) <= self._tokens:
-            return ready[:1]
-        same = [row for row in ready if (row.notice.kind is NoticeKind.RESOLVE) == _over(ready[0])]
+        first = ready[0]
+        crowded = len(ready) > self._allowance.tokens(now)
+        if self._porter.dedups or not crowded or first.notice.kind is NoticeKind.TEST:
+            return [first]
+        same = [one for one in ready if _over(one) == _over(first) and one.notice.kind is not NoticeKind.TEST]
         return same[:_DIGEST_LIMIT]
 
-    async def _deliver(self, rows: list[OutboxRow]) -> None:
-        row = rows[0]
-        notice = row.notice if len(rows) == 1 else digest_of([one.notice for one in rows], rows[0].id)
+    async def _deliver(self, chosen: list[_Waiting]) -> None:
+        row = chosen[0].row
+        notice = row.notice if len(chosen) == 1 else digest_of([one.notice for one in chosen], row.id)
         if row.attempts:
             notice = msgspec.structs.replace(notice, repeated=True)
-        self._tokens -= 1
+        self._allowance.spend()
         started = self._clock.monotonic_s()
+        self._sending = frozenset(one.row.id for one in chosen)
         try:
             ref = self._journal.ref(notice.episode, row.channel)
-            delivery = await self._in_thread(notice, ref)
+            deadline_s = float(self.channel.settings.timeout)
+            delivery = await self._porter.carry(self._hooks.dressed(notice), deadline_s=deadline_s, ref=ref)
         except Exception as error:
-            self._on_failure(rows, error)
+            self._on_failure(chosen, error)
             return
+        finally:
+            self._sending = frozenset()
         self._last_duration_s = self._clock.monotonic_s() - started
         self._last_sent_at_s = self._clock.wall_s()
-        self._failures = 0
-        self._sent += len(rows)
-        for one in rows:
-            self._rows.remove(one)
-            ref = delivery.ref if len(rows) == 1 else None
-            self._journal.sent(one, self._last_sent_at_s, status=delivery.status, ref=ref)
+        self._allowance.succeeded()
+        self._hooks.taken()
+        self._last_error = ""
+        self._sent += len(chosen)
+        for one in chosen:
+            self._queue.remove(one)
+            ref = delivery.ref if len(chosen) == 1 else None
+            self._journal.sent(one.row, self._last_sent_at_s, status=delivery.status, ref=ref)
         logger.info(
             "notification.sent",
             extra={"channel": row.channel, "episode": notice.episode, "kind": notice.kind.value,
                    "attempt": row.attempts + 1, "duration_s": round(self._last_duration_s, 3)},
         )  # fmt: skip
 
-    async def _in_thread(self, notice: Notice, ref: str | None) -> Delivery:
-        deadline_s = float(self.channel.settings.timeout)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Delivery] = loop.create_future()
-
-        def work() -> None:
-            try:
-                delivery = self._notifier.deliver(notice, deadline_s=deadline_s, ref=ref)
-            except Exception as error:  # handed to the loop, which decides
-                _tell(loop, future, error)
-            else:
-                _tell(loop, future, delivery)
-
-        self._spawn(work)
-        # A thread that outlives its deadline keeps one of the two places until it ends.
-        async with asyncio.timeout(deadline_s + 0.5):
-            return await future
-
-    def _spawn(self, work: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self._alive_threads += 1
-
-        def run() -> None:
-            try:
-                work()
-            finally:
-                _call(loop, self._thread_ended)
-
-        threading.Thread(target=run, name=f"notify {self.channel.name}", daemon=True).start()
-
-    def _thread_ended(self) -> None:
-        self._alive_threads -= 1
-        self._wake.set()
-
-    def _warm(self) -> None:
-        try:
-            self._notifier.warm()
-        except Exception as error:
-            logger.warning(
-                "channel.unusable", extra={"channel": self.channel.name, "error": str(error)[:200]}
-            )
-            self._last_error = str(error)[:200]
-
-    def _on_failure(self, rows: list[OutboxRow], error: Exception) -> None:
-        now_s = self._clock.wall_s()
+    def _on_failure(self, chosen: list[_Waiting], error: Exception) -> None:
         known = error if isinstance(error, NotifyError) else None
         words = str(error) or f"no answer within {self.channel.settings.timeout}"
         self._last_error = words[:200]
         self._failed += 1
-        self._failures += 1
-        if self._failures >= _BREAKS_AFTER:
-            self._blocked_until_s = now_s + _PROBE_EVERY_S
-        for row in rows:
-            hopeless = known is not None and not known.retryable
-            dead = hopeless or now_s - row.created_at_s >= _GIVE_UP_S
-            wait_s = self._backoff_s(row, now_s)
-            if known is not None and known.retry_after_s is not None:
-                wait_s = max(wait_s, known.retry_after_s)
-            later = replace(
-                row, attempts=row.attempts + 1, next_at_s=now_s + wait_s, last_error=words,
-                http_status=known.status if known is not None else None,
+        final = known is not None and not known.retryable
+        asked_s = known.retry_after_s if known is not None else None
+        now = self._clock.monotonic_s()
+        self._allowance.failed(now, asked_s=asked_s)
+        status = known.status if known is not None else None
+        for one in chosen:
+            wait_s = max(self._backoff_s(one, now), asked_s or 0.0)
+            dead = final or now - one.since >= _GIVE_UP_S
+            one.due = now + wait_s
+            one.row = replace(
+                one.row, attempts=one.row.attempts + 1, last_error=words, http_status=status,
+                next_at_s=self._clock.wall_s() + (0.0 if dead else wait_s),
             )  # fmt: skip
-            self._journal.failed(
-                row, words, next_at_s=now_s if dead else later.next_at_s, status=later.http_status, dead=dead
-            )
-            index = self._rows.index(row)
+            self._journal.failed(one.row, dead=dead)
             if dead:
-                del self._rows[index]
+                self._queue.remove(one)
                 self._dead += 1
-                self._given_up(later)
-            else:
-                self._rows[index] = later
-        level = logging.ERROR if known is not None and not known.retryable else logging.WARNING
+                self._hooks.given_up(one.row)
         logger.log(
-            level,
+            logging.ERROR if final else logging.WARNING,
             "notification.failed",
-            extra={"channel": self.channel.name, "episode": rows[0].notice.episode,
-                   "attempt": rows[0].attempts + 1, "error": words[:200]},
+            extra={"channel": self.channel.name, "episode": chosen[0].notice.episode,
+                   "attempt": chosen[0].row.attempts, "error": words[:200]},
         )  # fmt: skip
 
-    def _backoff_s(self, row: OutboxRow, now_s: float) -> float:
+    def _backoff_s(self, one: _Waiting, now: float) -> float:
         """Full jitter over 1, 2, 4 ... 60 s for a quarter of an hour, then every five minutes."""
-        if now_s - row.created_at_s >= _FAST_FOR_S:
+        if now - one.since >= _FAST_FOR_S:
             return _SLOW_RETRY_S
-        limit_s: float = min(_FAST_RETRY_S, 2.0 ** min(row.attempts, 6))
+        limit_s: float = min(_FAST_RETRY_S, 2.0 ** min(one.row.attempts, 6))
         return max(0.1, secrets.SystemRandom().random() * limit_s)
 
-    def _collapse(self, now_s: float) -> None:
+    def _leave_to_owner(self, now: float) -> None:
+        """What Alertmanager calls for is not called for twice; what is open is asked again in a second."""
+        for one in list(self._queue):
+            fate = self._hooks.fate(one.row)
+            if fate is Fate.THEIRS:
+                self._queue.remove(one)
+                self._journal.merge([one.row], self._clock.wall_s(), why="left to Alertmanager")
+            elif fate is Fate.OPEN:
+                # Its age counts from when it became ours: until then nobody here failed to take it.
+                one.since, one.due = now, now + _UNDECIDED_S
+
+    def _collapse(self, now: float) -> None:
         """A call that never got through and is already over becomes one message that says both."""
-        if self._notifier.dedups:
+        if self._porter.dedups:
             return
-        over = {row.notice.episode: row for row in self._rows if row.notice.kind is NoticeKind.RESOLVE}
-        if not over:
-            return
-        stale = [
-            row
-            for row in self._rows
-            if row.notice.episode in over and row.notice.kind is not NoticeKind.RESOLVE and row.attempts
-        ]
-        if not stale:
-            return
-        self._journal.merge(stale, now_s)
-        for row in stale:
-            self._rows.remove(row)
-            if row.notice.kind is NoticeKind.TRIGGER:
-                end = over[row.notice.episode]
-                self._rows[self._rows.index(end)] = replace(end, notice=_belated(end.notice))
+        over = {one.notice.episode: one for one in self._queue if _over(one)}
+        for episode, end in over.items():
+            stale = [
+                one
+                for one in self._queue
+                if one.notice.episode == episode
+                and not _over(one)
+                and (one.row.attempts or now - one.since >= _STALE_S)
+            ]
+            if not stale:
+                continue
+            if any(one.notice.kind is NoticeKind.TRIGGER for one in stale):
+                end.row = replace(end.row, notice=belated(end.notice))
+            self._journal.merge([one.row for one in stale], self._clock.wall_s(), into=end.row)
+            for one in stale:
+                self._queue.remove(one)
 
 
-def _belated(notice: Notice) -> Notice:
-    late = f"the call at {time_of_day(notice.fired_at_s)} did not get through"
-    return msgspec.structs.replace(
-        notice, title=f"{notice.title} ({late})"[:160], body=(*notice.body, ("Note", late))
-    )
-
-
-def _over(row: OutboxRow) -> bool:
-    return row.notice.kind is NoticeKind.RESOLVE
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Delivery], outcome: Delivery | Exception
-) -> None:
-    def finish() -> None:
-        if future.done():
-            return
-        if isinstance(outcome, Delivery):
-            future.set_result(outcome)
-        else:
-            future.set_exception(outcome)
-
-    _call(loop, finish)
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    try:
-        loop.call_soon_threadsafe(callback)
-    except RuntimeError:
-        # The loop ended while the thread was still sending; the row is still queued on disk.
-        return
+def _over(one: _Waiting) -> bool:
+    return one.notice.kind is NoticeKind.RESOLVE

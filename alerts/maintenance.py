@@ -1,4 +1,4 @@
-"""Planned silences: windows that a cron expression opens."""
+"""Planned silences: windows that a cron expression opens again and again, or a date once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ def open_window(
 
 
 def is_open(window: MaintenanceWindow, now_s: float) -> bool:
-    """Whether `cron` last opened it less than `lasts` ago. Raises ValueError for a wrong expression."""
+    """Whether it is open. Raises ValueError for a wrong cron expression."""
+    if window.cron is None:
+        starts_s, ends_s = window.span_s
+        return starts_s <= now_s < ends_s
     from cronsim import CronSim, CronSimError
 
+    assert window.lasts is not None
     now = datetime.fromtimestamp(now_s, tz=UTC)
     try:
         starts = CronSim(window.cron, now - timedelta(seconds=window.lasts))

@@ -24,7 +24,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     `title` is one line whose first 80 characters stand alone; `sms` has at most 160 characters of GSM-7;
     `body` is (heading, text) in the order to be read, the heading empty for the opening line. Times are wall
-    seconds. Nothing in here is secret.
+    seconds. `merged` are the notices a digest stands for. Nothing in here is secret.
     """
 
     kind: NoticeKind
@@ -47,6 +47,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     repeated: bool = False
+    merged: tuple[Notice, ...] = ()
 
     @property
     def text(self) -> str:

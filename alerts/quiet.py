@@ -76,4 +76,4 @@ class Quiet:
 
 def _planned(instance: Instance, windows: tuple[MaintenanceWindow, ...], now_s: float) -> str:
     window = maintenance.open_window(windows, instance.component, now_s)
-    return f"maintenance: {window.comment or window.cron}" if window is not None else ""
+    return f"maintenance: {window.name}" if window is not None else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import StrEnum
+
 import msgspec
 
 from alerts.rule import Severity
@@ -71,12 +74,22 @@ class Console(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     colour: bool = False
 
 
+class Owner(StrEnum):
+    """Who calls a receiver: the agent, or the Alertmanager it pushes to."""
+
+    AGENT = "agent"
+    ALERTMANAGER = "alertmanager"
+
+
 class Receiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody to call, through one or several channels.
 
     `notify` takes apprise URLs; a plain http(s) URL there is a webhook. Each URL and each block is a channel
     with its own threads, queue and breaker. `failover` names the receiver that gets a page when this one
     has not taken it for a minute. Reminders repeat after `repeat_page` and `repeat_chat`, 0s for never.
+    With `owner: alertmanager` this receiver is left to the Alertmanager that some receiver's `alertmanager`
+    block names; its own channels take over while no Alertmanager accepted anything for a minute. `timezone`
+    (such as Europe/Berlin) adds the reader's time of day to UTC.
     """
 
     notify: tuple[Secret, ...] = ()
@@ -91,6 +104,8 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     environments: tuple[str, ...] = ()
     send_resolved: bool = True
     failover: str | None = None
+    owner: Owner = Owner.AGENT
+    timezone: str | None = None
     repeat_page: Duration = Duration(4 * 3600)
     repeat_chat: Duration = Duration(24 * 3600)
     timeout: Duration = Duration(10)
@@ -112,9 +127,47 @@ class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class MaintenanceWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A planned silence: `cron` (five fields, UTC) opens it for `lasts`; `targets` empty means everything."""
+    """A planned silence, for `targets` or, when empty, for everything.
 
-    cron: str
-    lasts: Duration
+    `cron` (five fields, UTC) opens it for `lasts` again and again; `starts` opens it once, until `ends` or
+    for `lasts`. Times are such as 2026-11-28T22:00:00Z.
+    """
+
+    cron: str | None = None
+    starts: str | None = None
+    ends: str | None = None
+    lasts: Duration | None = None
     targets: tuple[str, ...] = ()
     comment: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.cron is None) == (self.starts is None):
+            raise ValueError("a window needs either `cron`, or `starts` for one that opens once")
+        if self.cron is not None and (self.lasts is None or self.ends is not None):
+            raise ValueError("a window that `cron` opens needs `lasts`: how long it stays open")
+        if self.starts is not None:
+            if (self.ends is None) == (self.lasts is None):
+                raise ValueError("a window with `starts` needs either `ends` or `lasts`")
+            if self.span_s[1] <= self.span_s[0]:
+                raise ValueError("a window must end after it starts")
+
+    @property
+    def span_s(self) -> tuple[float, float]:
+        """When one that opens once is open, in wall seconds. Raises ValueError for a time that is none."""
+        starts_s = _wall_s(self.starts or "")
+        return starts_s, starts_s + self.lasts if self.lasts is not None else _wall_s(self.ends or "")
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.comment or self.cron or f"from {self.starts}"
+
+
+def _wall_s(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f'"{text}" is not a time: write one such as 2026-11-28T22:00:00Z')
+    return moment.timestamp()

@@ -12,6 +12,7 @@ from alerts.machine import Ended
 from alerts.notice import NoticeKind
 from alerts.phrases import what
 from alerts.plan import Graph, JudgePlan
+from alerts.reading import Outcome
 from alerts.told import Told
 from alerts.watch import Watch
 from alerts.words import Story, clock
@@ -54,7 +55,7 @@ def story_of(
     reading = instance.reading
     fired_at_s = told.fired_at_s if told is not None else instance.standing.fired_at_s
     since_s = _since_s(instance, around.watches, fired_at_s)
-    evidence = reading.text or instance.annotations.get("summary", "")
+    evidence = _evidence(instance) or instance.annotations.get("summary", "")
     return Story(
         kind=kind,
         episode=told.episode if told is not None else instance.episode,
@@ -65,7 +66,7 @@ def story_of(
         severity=rule.severity,
         labels=instance.labels | rule.labels | {"severity": rule.severity.value},
         what=what(rule),
-        evidence=evidence or "no detail",
+        evidence=evidence or ("" if kind is NoticeKind.RESOLVE else "no detail"),
         at_s=around.now_s,
         fired_at_s=fired_at_s,
         since_s=since_s,
@@ -84,12 +85,21 @@ def story_of(
     )
 
 
+def _evidence(instance: Instance) -> str:
+    """What is known now; where nothing is, what was known last, and that it is no longer."""
+    reading, worst = instance.reading, instance.worst
+    if reading.outcome is not Outcome.UNKNOWN or worst is None or not instance.standing.firing:
+        return reading.text
+    return f"{worst.text}; now nothing is known: {reading.text}" if worst.text else reading.text
+
+
 def _since_s(instance: Instance, watches: Mapping[str, list[Watch]], fired_at_s: float) -> float:
     """When it began: the verdict's own first look where there is one, else the first bad evaluation."""
     if instance.key is not None:
         for watch in watches.get(instance.component, ()):
             began_s = watch.verdict.since_s
-            if watch.target.key == instance.key and 0 < fired_at_s - began_s < 3600:
+            bad = watch.verdict.state is not State.UP
+            if bad and watch.target.key == instance.key and 0 < fired_at_s - began_s < 3600:
                 return began_s
     active_s = instance.standing.active_at_s
     return active_s if 0 < active_s <= fired_at_s else fired_at_s
@@ -131,3 +141,25 @@ def _changes(instance: Instance, around: Surroundings, since_s: float) -> tuple[
         for change in around.changes
         if change.component in near and -60 <= since_s - change.at_s <= _CHANGED_WITHIN_S
     )[-_LISTED:]
+
+
+def retold(told: Told, kind: NoticeKind, plan: JudgePlan, now_s: float, note: str) -> Story:
+    """The first notice's words again, for what cannot be looked at now."""
+    opening = told.text.partition("\n")[0]
+    return Story(
+        kind=kind,
+        episode=told.episode,
+        env=told.env,
+        alias=plan.alias,
+        alertname=told.alertname,
+        component=told.component,
+        severity=told.severity,
+        labels=told.labels,
+        what=told.what or "is wrong",
+        evidence=opening.partition(": ")[2] or opening,
+        at_s=now_s,
+        fired_at_s=told.fired_at_s,
+        since_s=told.fired_at_s,
+        external_url=plan.external_url,
+        note=note,
+    )

@@ -27,6 +27,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     fired_at_s: float
     told_at_s: float
     channels: tuple[str, ...]
+    what: str = ""
     seq: int = 0
     listed: tuple[str, ...] = ()
     updated_at_s: float = 0.0
@@ -35,6 +36,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     acked_by: str = ""
     acked_at_s: float = 0.0
     acked_until_s: float = 0.0
+    silenced: bool = False
     resolved_at_s: float | None = None
     ended: str | None = None
 

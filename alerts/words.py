@@ -1,7 +1,7 @@
 """What a person reads at 3 a.m.: what is wrong for whom, since when, why, and what to do first.
 
-Order is fixed: what, where, how bad; since; impact; likely cause; what changed; first step; links. Rendered
-when it happens, never when it is sent, so a value is the value at fire time.
+Order is fixed: what, where, how bad; since; impact; likely cause; what changed; first step; who else knows;
+links. Rendered when it happens, never when it is sent, so a value is the value at fire time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,22 @@ from alerts.rule import Severity
 from checks.units import Duration
 
 _SMS_LIMIT: Final = 160
+_SMS_ENOUGH: Final = 80
 _TITLE_LIMIT: Final = 160
 _LINE_LIMIT: Final = 600
-# GSM 03.38 has none of these; one of them would halve an SMS to 70 characters.
+# GSM 03.38 lacks some of these; the others are in its second table, where each takes the room of two.
 _GSM: Final = str.maketrans({"·": "-", "…": "...", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "→": "->",
-                             "“": '"', "”": '"', "’": "'", "`": "'", "\u00a0": " "})  # fmt: skip
+                             "“": '"', "”": '"', "’": "'", "`": "'", "\u00a0": " ", "[": "(", "]": ")",
+                             "{": "(", "}": ")", "\\": "/", "|": "/", "~": "-", "^": "'"})  # fmt: skip
+_REASONS: Final = {
+    "recovered": "it recovered",
+    "no_traffic": "no traffic any more, probes are good",
+    "rule_removed": "its rule was removed",
+    "target_removed": "it is no longer watched",
+    "expired": "its sender stopped confirming it",
+}
+# These end the message without anybody having seen that it is well.
+_NOT_SEEN_WELL: Final = frozenset({"rule_removed", "target_removed", "expired"})
 
 
 class Story(Struct, frozen=True, kw_only=True):
@@ -51,10 +62,11 @@ class Story(Struct, frozen=True, kw_only=True):
     resolved_at_s: float | None = None
     ended: str = ""
     note: str = ""
+    called: tuple[str, ...] = ()
 
 
-def render(story: Story) -> Notice:
-    """The notice for a story."""
+def render(story: Story, zone: str | None = None) -> Notice:
+    """The notice for a story; with `zone` the reader's time of day stands beside UTC."""
     link = f"{story.external_url.rstrip('/')}/i/{story.episode}" if story.external_url else ""
     return Notice(
         kind=story.kind,
@@ -63,9 +75,9 @@ def render(story: Story) -> Notice:
         alertname=story.alertname,
         component=story.component,
         severity=story.severity,
-        title=_fit(_title(story), _TITLE_LIMIT),
+        title=_fit(_title(story, zone), _TITLE_LIMIT),
         sms=_sms(story, link),
-        body=_body(story),
+        body=_body(story, zone),
         labels=story.labels,
         at_s=story.at_s,
         fired_at_s=story.fired_at_s,
@@ -79,47 +91,59 @@ def render(story: Story) -> Notice:
     )
 
 
-def _title(story: Story) -> str:
-    env = (story.alias or story.env).upper()
+def _env(story: Story) -> str:
+    return (story.alias or story.env).upper()
+
+
+def _title(story: Story, zone: str | None) -> str:
+    env = _env(story)
+    if story.kind is NoticeKind.RESOLVE:
+        subject = f"{story.component} {story.what}".strip()
+        return f"{env} · {_over(story)}: {subject} · {_after(story)}"
     where = f"{env} · {story.component}" if story.component else env
-    if story.kind is NoticeKind.RESOLVE:
-        return f"{where} {_ended(story)}: {story.what}"
-    prefix = {NoticeKind.REMINDER: "still ", NoticeKind.UPDATE: ""}.get(story.kind, "")
-    note = f" [{story.note}]" if story.note else ""
-    return f"{where} {prefix}{story.what}{note}: {story.evidence} · since {clock(story.since_s)}"
+    note = f", {story.note}" if story.note else ""
+    if story.kind is NoticeKind.REMINDER:
+        lasts = span(story.at_s - story.fired_at_s)
+        return f"{where} {_still(story.what)} after {lasts}{note}: {story.evidence}"
+    return f"{where} {story.what}{note}: {story.evidence} · since {_shown(story.since_s, zone)}"
 
 
-def _ended(story: Story) -> str:
-    assert story.resolved_at_s is not None
-    return f"resolved after {span(story.resolved_at_s - story.fired_at_s)}"
+def _over(story: Story) -> str:
+    return "closed" if story.ended in _NOT_SEEN_WELL else "resolved"
 
 
-def _body(story: Story) -> tuple[tuple[str, str], ...]:
+def _after(story: Story) -> str:
+    reason = _REASONS.get(story.ended, story.ended)
+    lasted = span((story.resolved_at_s or story.at_s) - story.fired_at_s)
+    return f"after {lasted}, {reason}" if reason else f"after {lasted}"
+
+
+def _still(what: str) -> str:
+    return f"is still {what.removeprefix('is ')}" if what.startswith("is ") else f"still {what}"
+
+
+def _body(story: Story, zone: str | None) -> tuple[tuple[str, str], ...]:
     where = story.component or "the platform"
-    if story.kind is NoticeKind.RESOLVE:
-        opening = f"{where} {_ended(story)} ({_REASONS.get(story.ended, story.ended)}): {story.evidence}"
+    over = story.kind is NoticeKind.RESOLVE
+    if over:
+        now = f". Now: {story.evidence}" if story.evidence else ""
+        opening = f"{where} {story.what}: {_over(story)} {_after(story)}{now}"
     else:
-        opening = f"{where} {story.what}: {story.evidence}"
+        what = _still(story.what) if story.kind is NoticeKind.REMINDER else story.what
+        opening = f"{where} {what}: {story.evidence}"
+    noticed = f", noticed {clock(story.fired_at_s)}" if story.fired_at_s - story.since_s >= 1 else ""
     lines = [
         ("", opening),
-        ("Since", f"{clock(story.since_s)} ({day(story.since_s)}), noticed {clock(story.fired_at_s)}"),
+        ("Since", f"{_shown(story.since_s, zone)} on {day(story.since_s)}{noticed}"),
         ("Note", story.note),
         ("Affected", ", ".join(story.affected)),
         ("Also, not called for", "; ".join(story.also)),
         ("Likely cause", "; ".join(story.causes)),
         ("Changed", "; ".join(story.changes)),
-        ("First step", story.first_step if story.kind is not NoticeKind.RESOLVE else ""),
+        ("First step", "" if over else story.first_step),
+        ("Called", ", ".join(story.called)),
     ]
     return tuple((heading, _fit(text, _LINE_LIMIT)) for heading, text in lines if text)
-
-
-_REASONS: Final = {
-    "recovered": "it recovered",
-    "no_traffic": "no traffic any more, probes are good",
-    "rule_removed": "its rule was removed",
-    "target_removed": "it is no longer watched",
-    "expired": "its sender stopped confirming it",
-}
 
 
 def _links(story: Story, link: str) -> tuple[tuple[str, str], ...]:
@@ -128,29 +152,54 @@ def _links(story: Story, link: str) -> tuple[tuple[str, str], ...]:
 
 
 def _sms(story: Story, link: str) -> str:
-    env = (story.alias or story.env).upper()
-    head = f"{env} {story.component}".strip()
+    """160 places of GSM-7: what it is comes first and keeps half of them, whatever else there is to say."""
+    env = _env(story)
     if story.kind is NoticeKind.RESOLVE:
-        head += f" OK again after {span((story.resolved_at_s or story.at_s) - story.fired_at_s)}."
-        return _gsm(head, limit=_SMS_LIMIT)
-    still = "still " if story.kind is NoticeKind.REMINDER else ""
-    tail = f" Since {clock(story.since_s, seconds=False)}."
-    if story.affected:
-        tail += _gsm(f" Affects {', '.join(story.affected)}.", limit=50)
-    if len(link) <= 60:
-        tail += f" {link}"
-    room = _SMS_LIMIT - len(tail)
-    return _gsm(f"{head} {still}{story.what}: {story.evidence}", limit=room) + tail
+        subject = gsm(f"{env} {_over(story).upper()} {story.component} {story.what}", limit=_SMS_ENOUGH + 20)
+        return gsm(f"{subject}, {_after(story)}.", limit=_SMS_LIMIT)
+    what = _still(story.what) if story.kind is NoticeKind.REMINDER else story.what
+    note = f", {story.note}" if story.note else ""
+    since, tail = f" Since {clock(story.since_s, seconds=False)}.", ""
+    affects = gsm(f"Affects {', '.join(story.affected)}.", limit=50) if story.affected else ""
+    # A link to the agent's own loopback leads nowhere from a telephone.
+    for part in ("" if "://127.0.0.1" in link or "://localhost" in link else link, affects):
+        if part and septets(since + tail) + septets(part) < _SMS_LIMIT - _SMS_ENOUGH:
+            tail = f" {part}{tail}"
+    tail = since + tail
+    head = f"{env} {story.component}".strip()
+    said = gsm(f"{head} {what}{note}: {story.evidence}".rstrip(".: "), limit=_SMS_LIMIT - 1 - septets(tail))
+    return f"{said}{'' if said.endswith('.') else '.'}{tail}"
 
 
-def _gsm(text: str, *, limit: int) -> str:
-    plain = text.translate(_GSM).encode("ascii", "replace").decode()
-    return plain if len(plain) <= limit else plain[: limit - 2].rstrip() + ".."
+def gsm(text: str, *, limit: int) -> str:
+    """The text in characters that take one place each in an SMS, and at most `limit` of them."""
+    plain = " ".join(text.translate(_GSM).encode("ascii", "replace").decode().split())
+    return plain if len(plain) <= limit else plain[: max(0, limit - 2)].rstrip() + ".."
+
+
+def septets(text: str) -> int:
+    """How many of an SMS's 160 places a text takes: those of GSM 03.38's second table take two."""
+    return len(text) + sum(text.count(one) for one in "^{}\\[~]|")
 
 
 def _fit(text: str, limit: int) -> str:
     one_line = " ".join(text.split())
     return one_line if len(one_line) <= limit else one_line[: limit - 1].rstrip() + "…"
+
+
+def _shown(at_s: float, zone: str | None) -> str:
+    return f"{clock(at_s)} ({local(at_s, zone)})" if zone else clock(at_s)
+
+
+def local(at_s: float, zone: str) -> str:
+    """Time of day where the reader is, `04:12 Berlin`. Raises ValueError for a zone that is not known."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        moment = datetime.fromtimestamp(at_s, tz=ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f'"{zone}" is not a time zone: write one such as Europe/Berlin or UTC') from error
+    return f"{moment:%H:%M} {zone.rpartition('/')[2].replace('_', ' ')}"
 
 
 def clock(at_s: float, *, seconds: bool = True) -> str:

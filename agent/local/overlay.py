@@ -42,7 +42,6 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
             "listen": f"{LOOPBACK}:{plan.agent_port}",
             "data_dir": str(path.parent),
             "otlp_listen": parts.otlp_url.removeprefix("http://"),
-            "page_url": page,
             "token": "${GAIA_TOKEN}",
         },
         "services": {

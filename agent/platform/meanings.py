@@ -168,6 +168,5 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
         "otlp_listen": "Where services push telemetry over OTLP/HTTP; null for nowhere.",
         "otlp_grpc_listen": "The same over gRPC, such as 127.0.0.1:4317; needs the extra `grpc`.",
         "fly_token": "A read-only token for Fly.io's Machines API. Without it less is known of machines.",
-        "page_url": "The status page as people reach it, for links in notices.",
     },
 }

@@ -262,7 +262,6 @@ class Agent(Table, frozen=True, kw_only=True):
     otlp_listen: str | None = "127.0.0.1:4318"
     otlp_grpc_listen: str | None = None
     fly_token: Secret | None = None
-    page_url: str | None = None
 
 
 class Variable(Table, frozen=True, kw_only=True):

@@ -88,6 +88,11 @@ class Problems:
         )
         self._found.setdefault((at.file, at.line, at.column, message), found)
 
+    def take(self, found: Iterable[Problem]) -> None:
+        """Note mistakes that were found elsewhere."""
+        for one in found:
+            self._found.setdefault((one.file, one.line, one.column, one.message), one)
+
     def all(self) -> tuple[Problem, ...]:
         """Everything found: file by file in the order met, then by line."""
         files = {problem.file: None for problem in self._found.values()}

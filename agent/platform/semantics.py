@@ -7,6 +7,7 @@ from collections.abc import Mapping as MappingType
 from typing import Final
 
 from agent.platform import machine_sizes
+from agent.platform.call_checks import check_calls
 from agent.platform.confirmation import check_confirmation
 from agent.platform.model import Service
 from agent.platform.place import Places
@@ -14,8 +15,8 @@ from agent.platform.problem import Problems, Severity
 from agent.platform.references import check_references
 from agent.platform.rule_checks import check_rules
 from agent.platform.scope import Scope
-from agent.platform.tree import Mapping, Scalar, Sequence, find
-from alerts.maintenance import is_open
+from agent.platform.trap_checks import check_traps
+from agent.platform.tree import Mapping
 
 _LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,4}|[1-5]\d{4}|6[0-5]\d{3})")
 
@@ -27,25 +28,17 @@ def check(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) ->
     check_rules(scopes, places, problems)
     _environments(scopes, places, problems)
     check_confirmation(scopes, places, problems)
-    _maintenance(root, scopes, problems)
     for scope in scopes.values():
         _listens(scope, places, problems)
         for service in scope.services.values():
             _service(service, scope, places, problems)
-
-
-def _maintenance(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) -> None:
-    written = find(root, "alerts", "maintenance")
-    windows = next((scope.alerts.maintenance for scope in scopes.values()), ())
-    if not isinstance(written, Sequence) or len(written.items) != len(windows):
-        return
-    for node, window in zip(written.items, windows, strict=True):
-        try:
-            is_open(window, 0.0)
-        except ValueError as error:
-            cron = find(node, "cron")
-            at, width = (cron.at, cron.width) if isinstance(cron, Scalar) else (node.at, 1)
-            problems.add(at, str(error), key="alerts.maintenance", width=width)
+    odd = Problems()
+    check_traps(scopes, places, odd)
+    check_calls(root, scopes, places, odd)
+    problems.take(odd.errors())
+    # What is odd about a file that cannot be used may only be odd because of that.
+    if not problems.errors():
+        problems.take(odd.warnings())
 
 
 def _listens(scope: Scope, places: Places, problems: Problems) -> None:

@@ -6,7 +6,10 @@ Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -17,12 +20,12 @@ from alerts.notifiers.notifier import Delivery, NotifyError
 from alerts.notifiers.webhook import rfc3339
 from alerts.receiver import Alertmanager
 
-RESEND_S: Final = 30.0
 _ENDS_AFTER_S: Final = 180.0
+WATCHDOG: Final = "Watchdog"
 
 
 class AlertmanagerNotifier:
-    """One cluster. Accepted when at least one peer took it; every peer is told."""
+    """One cluster. Accepted as soon as one peer took it; every peer is told, a slow one delays no other."""
 
     dedups = True
 
@@ -31,28 +34,42 @@ class AlertmanagerNotifier:
 
     def deliver(self, notice: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
         del ref
-        body = msgspec.json.encode([posted(notice, time.time())])
-        status: int | None = None
-        failures: list[NotifyError] = []
-        for url in self._urls:
+        alerts = [posted(notice, time.time())]
+        answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+
+        def tell(url: str) -> None:
             try:
-                answer = http.request(
-                    "POST",
-                    url.reveal().rstrip("/") + "/api/v2/alerts",
-                    deadline_s=deadline_s / len(self._urls),
-                    body=body,
-                    headers={"Content-Type": "application/json"},
-                )
-            except NotifyError as error:
-                failures.append(error)
-            else:
-                status = answer.status
-        if status is None:
-            raise failures[-1]
-        return Delivery(status=status)
+                answers.put(post(url, alerts, deadline_s=deadline_s))
+            except Exception as error:  # the first that took it decides
+                answers.put(error)
+
+        for url in self._urls:
+            threading.Thread(target=tell, args=(url.reveal(),), name="alertmanager", daemon=True).start()
+        failures = []
+        for _ in self._urls:
+            answer = answers.get()
+            if isinstance(answer, int):
+                return Delivery(status=answer)
+            failures.append(answer)
+        # One that may take it later is worth trying again, whatever the others said.
+        raise next(
+            (one for one in failures if not isinstance(one, NotifyError) or one.retryable), failures[0]
+        )
 
     def warm(self) -> None:
         http.warm()
+
+
+def post(url: str, alerts: Iterable[dict[str, object]], *, deadline_s: float) -> int:
+    """POST alerts to one peer and return its status. Raises NotifyError."""
+    answer = http.request(
+        "POST",
+        url.rstrip("/") + "/api/v2/alerts",
+        deadline_s=deadline_s,
+        body=msgspec.json.encode(list(alerts)),
+        headers={"Content-Type": "application/json"},
+    )
+    return answer.status
 
 
 def posted(notice: Notice, now_s: float) -> dict[str, object]:
@@ -60,10 +77,25 @@ def posted(notice: Notice, now_s: float) -> dict[str, object]:
     over = notice.kind is NoticeKind.RESOLVE
     links = dict(notice.links)
     ends_at_s = (notice.resolved_at_s or notice.at_s) if over else now_s + _ENDS_AFTER_S
+    annotations = {"summary": notice.title, "description": notice.text}
+    if "Runbook" in links:
+        annotations["runbook_url"] = links["Runbook"]
     return {
-        "labels": notice.labels | {"notified_by": "agent"},
-        "annotations": {"summary": notice.title, "description": notice.text},
+        "labels": notice.labels,
+        "annotations": annotations,
         "startsAt": rfc3339(notice.fired_at_s),
         "endsAt": rfc3339(ends_at_s),
         "generatorURL": links.get("Open", ""),
+    }
+
+
+def watchdog(env: str, now_s: float) -> dict[str, object]:
+    """An alert that is always on: when it goes, the agent is gone."""
+    return {
+        "labels": {"alertname": WATCHDOG, "env": env, "severity": "none", "notified_by": "agent"},
+        "annotations": {
+            "summary": f"{env}: the agent is alive",
+            "description": "Always on. Route it to a dead man's switch: its absence means nobody watches.",
+        },
+        "endsAt": rfc3339(now_s + _ENDS_AFTER_S),
     }

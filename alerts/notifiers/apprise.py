@@ -17,16 +17,12 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from alerts.notice import Notice, NoticeKind
+from alerts.notice import Notice
 from alerts.notifiers import apprise_sender as sender
+from alerts.notifiers.apprise_words import worded
 from alerts.notifiers.notifier import Delivery, NotifyError
-from alerts.rule import Severity
 from checks.secret import Secret
 
-_SHORT: Final = frozenset({
-    "sns", "twilio", "vonage", "clicksend", "messagebird", "plivo", "sinch", "bulksms", "d7sms", "msg91",
-    "kavenegar", "clickatell", "httpsms", "smseagle", "threema", "voipms", "popcorn",
-})  # fmt: skip
 _WARM_WITHIN_S: Final = 30.0
 
 
@@ -41,7 +37,7 @@ class AppriseNotifier:
 
     def deliver(self, notice: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
         del ref
-        self._ask(self._message(notice), deadline_s)
+        self._ask(worded(notice, self._scheme()), deadline_s)
         return Delivery()
 
     def warm(self) -> None:
@@ -54,21 +50,6 @@ class AppriseNotifier:
         if answer not in (sender.SENT, sender.KNOWN):
             # Its own words may carry the URL and so the secret.
             raise NotifyError(f"apprise could not deliver through {self._scheme()}", retryable=True)
-
-    def _message(self, notice: Notice) -> dict[str, str]:
-        kind = "success" if notice.kind is NoticeKind.RESOLVE else "failure"
-        if kind == "failure" and notice.severity is not Severity.PAGE:
-            kind = "warning"
-        if self._scheme() in _SHORT:
-            return {"body": notice.sms, "notify_type": kind, "body_format": "text"}
-        again = "\n(possibly repeated)" if notice.repeated else ""
-        links = "".join(f"\n{label}: {url}" for label, url in notice.links)
-        return {
-            "title": notice.title,
-            "body": notice.text + links + again,
-            "notify_type": kind,
-            "body_format": "text",
-        }
 
     def _scheme(self) -> str:
         return self._url.reveal().partition(":")[0]

@@ -18,13 +18,25 @@ from alerts.rule import Severity
 _TEXT_LIMIT: Final = 3000
 _RETRYABLE: Final = frozenset({"ratelimited", "internal_error", "fatal_error", "service_unavailable",
                                "request_timeout"})  # fmt: skip
+# Somebody deleted the message, or it may not be edited any more: what is to be said is said in a new one.
+_GONE: Final = frozenset({"message_not_found", "cant_update_message", "edit_window_closed",
+                          "thread_not_found"})  # fmt: skip
 _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_IN_A_LINK: Final = str.maketrans({"&": "&amp;", "<": "%3C", ">": "%3E", "|": "%7C", " ": "%20"})
 
 
 class _Reply(msgspec.Struct):
     ok: bool
     ts: str = ""
     error: str = ""
+
+
+class SlackRefusalError(NotifyError):
+    """Slack's own no, with its word for it."""
+
+    def __init__(self, word: str, status: int) -> None:
+        super().__init__(f"Slack refused: {word}", retryable=word in _RETRYABLE, status=status)
+        self.word = word
 
 
 class SlackNotifier:
@@ -48,9 +60,14 @@ class SlackNotifier:
             return Delivery(status=answer.status)
         if ref is None:
             return self._call("chat.postMessage", {"text": mrkdwn(notice)}, deadline_s)
-        if notice.kind in (NoticeKind.RESOLVE, NoticeKind.UPDATE):
-            self._call("chat.update", {"ts": ref, "text": mrkdwn(notice)}, deadline_s)
-        said = self._call("chat.postMessage", {"thread_ts": ref, "text": _escaped(notice.title)}, deadline_s)
+        try:
+            if notice.kind in (NoticeKind.RESOLVE, NoticeKind.UPDATE):
+                self._call("chat.update", {"ts": ref, "text": mrkdwn(notice)}, deadline_s)
+            said = self._call("chat.postMessage", {"thread_ts": ref, "text": thread_line(notice)}, deadline_s)
+        except SlackRefusalError as refused:
+            if refused.word not in _GONE:
+                raise
+            return self._call("chat.postMessage", {"text": mrkdwn(notice)}, deadline_s)
         return Delivery(status=said.status, ref=ref)
 
     def warm(self) -> None:
@@ -76,25 +93,40 @@ class SlackNotifier:
                 "Slack's answer is not its JSON", retryable=True, status=answer.status
             ) from error
         if not reply.ok:
-            raise NotifyError(
-                f"Slack refused: {reply.error}", retryable=reply.error in _RETRYABLE, status=answer.status
-            )
+            raise SlackRefusalError(reply.error, answer.status)
         return Delivery(status=answer.status, ref=reply.ts or None)
 
 
 def mrkdwn(notice: Notice) -> str:
-    """The notice in Slack's own markup; `& < >` of any field cannot become markup."""
-    if notice.kind is NoticeKind.RESOLVE:
-        icon = ":white_check_mark:"
-    else:
-        icon = ":rotating_light:" if notice.severity is Severity.PAGE else ":warning:"
-    lines = [f"{icon} *{_escaped(notice.title)}*"]
+    """The notice in Slack's own markup; `& < >` of any field cannot become markup. Links are never cut."""
+    lines = [f"{_icon(notice)} *{_escaped(notice.title)}*"]
     lines += [f"*{heading}* {_escaped(text)}" if heading else _escaped(text) for heading, text in notice.body]
-    if notice.links:
-        lines.append(" · ".join(f"<{url}|{_escaped(label)}>" for label, url in notice.links))
     if notice.repeated:
         lines.append("_possibly repeated_")
-    return "\n".join(lines)[:_TEXT_LIMIT]
+    links = _links(notice)
+    room = _TEXT_LIMIT - len(links)
+    text = "\n".join(lines)
+    return (text if len(text) <= room else text[: room - 1] + "…") + links
+
+
+def thread_line(notice: Notice) -> str:
+    """What happened, for the thread under the message."""
+    links = _links(notice) if notice.kind is NoticeKind.REMINDER else ""
+    again = " _possibly repeated_" if notice.repeated else ""
+    return f"{_icon(notice)} {_escaped(notice.title)}{again}{links}"
+
+
+def _icon(notice: Notice) -> str:
+    if notice.kind is NoticeKind.RESOLVE:
+        return ":white_check_mark:"
+    return ":rotating_light:" if notice.severity is Severity.PAGE else ":warning:"
+
+
+def _links(notice: Notice) -> str:
+    shown = [
+        f"<{url.translate(_IN_A_LINK)}|{_escaped(label)}>" for label, url in notice.links if len(url) < 500
+    ]
+    return "\n" + " · ".join(shown) if shown else ""
 
 
 def _escaped(text: str) -> str:

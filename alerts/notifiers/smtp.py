@@ -1,4 +1,4 @@
-"""Mail through an SMTP server: text, threaded by episode."""
+"""Mail through an SMTP server: text first, then the same as HTML; threaded by episode."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from email.message import EmailMessage
 from email.utils import formatdate
 
 from alerts.notice import Notice, NoticeKind
+from alerts.notifiers.html_mail import document
 from alerts.notifiers.notifier import Delivery, NotifyError
 from alerts.receiver import Smtp
+from alerts.rule import Severity
 
 
 class SmtpNotifier:
@@ -21,14 +23,14 @@ class SmtpNotifier:
     def deliver(self, notice: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
         import smtplib
 
+        from alerts.notifiers.mail_session import MailSession
+
         options = self._options
         mail = message(notice, options, ref)
         try:
-            with smtplib.SMTP(options.host, options.port, timeout=deadline_s) as server:
+            with MailSession(options.host, options.port, deadline_s=deadline_s) as server:
                 if options.starttls:
-                    import ssl
-
-                    server.starttls(context=ssl.create_default_context())
+                    server.secure()
                 if options.username is not None and options.password is not None:
                     server.login(options.username, options.password.reveal())
                 server.send_message(mail)
@@ -48,28 +50,41 @@ class SmtpNotifier:
         return Delivery(ref=ref or str(mail["Message-ID"]))
 
     def warm(self) -> None:
-        import smtplib
+        from alerts.notifiers import mail_session
 
-        del smtplib
+        del mail_session
 
 
 def message(notice: Notice, options: Smtp, ref: str | None) -> EmailMessage:
     """The mail; later ones of an episode refer to its first, so that a reader shows one thread."""
     mail = EmailMessage()
-    level = f"[{notice.env.upper()} {notice.severity}]"
-    mail["Subject"] = f"{level} {notice.title}" if ref is None else f"Re: {level} {notice.title}"
+    mail["Subject"] = subject(notice) if ref is None else f"Re: {subject(notice)}"
     mail["From"] = options.sender
     mail["To"] = ", ".join(options.to)
     mail["Date"] = formatdate(notice.at_s)
-    domain = options.sender.rpartition("@")[2] or "gaia"
+    domain = options.sender.rpartition("@")[2].rstrip(">") or "gaia"
     mail["Message-ID"] = f"<{notice.episode.replace(':', '.')}.{notice.kind}.{round(notice.at_s)}@{domain}>"
     if ref is not None:
         mail["In-Reply-To"] = ref
         mail["References"] = ref
     mail["Auto-Submitted"] = "auto-generated"
-    if notice.kind is not NoticeKind.RESOLVE:
+    if notice.kind is not NoticeKind.RESOLVE and notice.severity is Severity.PAGE:
         mail["X-Priority"] = "1"
+    mail.set_content(text(notice))
+    mail.add_alternative(document(notice), subtype="html")
+    return mail
+
+
+def subject(notice: Notice) -> str:
+    """`[PROD page] postgres cannot be used: ...`, on one line whatever a label contains."""
+    title = " ".join(notice.title.split())
+    env, dot, rest = title.partition(" · ")
+    level = f"{env if dot else notice.env.upper()} {notice.severity}"
+    return f"[{level}] {rest if dot else title}"
+
+
+def text(notice: Notice) -> str:
+    """The plain part: the blocks, then every link in full."""
     links = "".join(f"\n{label}: {url}" for label, url in notice.links)
     again = "\n\n(possibly repeated)" if notice.repeated else ""
-    mail.set_content(notice.text + "\n" + links + again)
-    return mail
+    return f"{notice.text}\n{links}{again}\n"

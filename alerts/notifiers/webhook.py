@@ -85,15 +85,34 @@ def signature(secret: str, body: bytes, at_s: int) -> str:
 
 
 def envelope(notice: Notice) -> Envelope:
-    """The notice as Alertmanager would send it."""
+    """The notice as Alertmanager would send it; a digest carries every alert it stands for."""
     over = notice.kind is NoticeKind.RESOLVE
-    status = "resolved" if over else "firing"
+    alerts = tuple(_alert(one, over=over) for one in notice.merged or (notice,))
+    links = dict(notice.links)
+    return Envelope(
+        version="4",
+        group_key=notice.episode,
+        truncated_alerts=0,
+        status="resolved" if over else "firing",
+        receiver="gaia",
+        group_labels={"env": notice.env}
+        if notice.merged
+        else {"env": notice.env, "service": notice.component},
+        common_labels=_common(tuple(alert.labels for alert in alerts)),
+        common_annotations=_common(tuple(alert.annotations for alert in alerts)),
+        external_url=links.get("Open", ""),
+        alerts=alerts,
+        gaia=notice,
+    )
+
+
+def _alert(notice: Notice, *, over: bool) -> Alert:
     annotations = {"summary": notice.title, "description": notice.text}
     links = dict(notice.links)
     if "Runbook" in links:
         annotations["runbook_url"] = links["Runbook"]
-    alert = Alert(
-        status=status,
+    return Alert(
+        status="resolved" if over else "firing",
         labels=notice.labels,
         annotations=annotations,
         starts_at=rfc3339(notice.fired_at_s),
@@ -101,19 +120,12 @@ def envelope(notice: Notice) -> Envelope:
         generator_url=links.get("Open", ""),
         fingerprint=notice.episode.split(":", 1)[0],
     )
-    return Envelope(
-        version="4",
-        group_key=notice.episode,
-        truncated_alerts=0,
-        status=status,
-        receiver="gaia",
-        group_labels={"env": notice.env, "service": notice.component},
-        common_labels=notice.labels,
-        common_annotations=annotations,
-        external_url=links.get("Open", ""),
-        alerts=(alert,),
-        gaia=notice,
-    )
+
+
+def _common(tables: tuple[dict[str, str], ...]) -> dict[str, str]:
+    """What all of them say alike."""
+    first, *others = tables
+    return {name: text for name, text in first.items() if all(one.get(name) == text for one in others)}
 
 
 def rfc3339(at_s: float) -> str:

@@ -31,7 +31,7 @@ class FragileJournal(Journal):
 
     def _write(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
         telling = any(notice.kind is NoticeKind.TRIGGER for _, _, notice in batch.outbox)
-        ending = any(notice.kind is NoticeKind.RESOLVE for _, _, notice in batch.outbox)
+        ending = bool(batch.endings)
         if (self.step == "before trigger" and telling) or (self.step == "before resolve" and ending):
             die()
         rows = super()._write(batch, now_s)
@@ -41,7 +41,7 @@ class FragileJournal(Journal):
 
     def commit(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
         telling = any(notice.kind is NoticeKind.TRIGGER for _, _, notice in batch.outbox)
-        ending = any(notice.kind is NoticeKind.RESOLVE for _, _, notice in batch.outbox)
+        ending = bool(batch.endings)
         listeners, self._listeners = self._listeners, []
         rows = super().commit(batch, now_s)
         if (self.step == "after trigger" and telling) or (self.step == "after resolve" and ending):
@@ -66,7 +66,7 @@ async def main(path: str, url: str, step: str, phase: str) -> None:
     journal = FragileJournal(Path(path))
     FragileJournal.step = step
     world.take_over(journal)
-    dispatcher = Dispatcher(journal, channels(receivers, "production"), env="production")
+    dispatcher = Dispatcher(journal, channels(receivers, "production"))
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
     world.pass_s(30)

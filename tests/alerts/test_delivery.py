@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from alerts.batch import Batch
+from alerts.batch import Batch, Ending
 from alerts.channel import Channel, channels
 from alerts.dispatcher import Dispatcher
 from alerts.journal import Journal
@@ -61,8 +61,14 @@ class Post:
         self._names = names
 
     def put(self, receiver: str, *notices: Notice, seq: int = 0) -> None:
-        outbox = [(self._names[receiver], seq, one) for one in notices]
-        self.journal.commit(Batch(outbox=outbox), time.time())
+        name = self._names[receiver]
+        batch = Batch(
+            outbox=[(name, seq, one) for one in notices if one.kind is not NoticeKind.RESOLVE],
+            endings=[
+                Ending(notice=one, channels=(name,)) for one in notices if one.kind is NoticeKind.RESOLVE
+            ],
+        )
+        self.journal.commit(batch, time.time())
 
 
 @asynccontextmanager
@@ -76,9 +82,7 @@ async def posted(
 ) -> AsyncIterator[Post]:
     book = journal or Journal(None)
     every = channels(receivers, "production")
-    dispatcher = Dispatcher(
-        book, every, env="production", clock=clock or SteppedClock(), build=build, dead_man=dead_man
-    )
+    dispatcher = Dispatcher(book, every, clock=clock or SteppedClock(), build=build, dead_man=dead_man)
     task = asyncio.create_task(dispatcher.run())
     await asyncio.sleep(0)
     try:

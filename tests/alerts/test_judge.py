@@ -10,7 +10,7 @@ from alerts.external import ExternalAlert
 from alerts.instance import fingerprint
 from alerts.machine import Phase, Step
 from alerts.notice import NoticeKind
-from alerts.plan import Graph
+from alerts.plan import Graph, JudgePlan
 from alerts.receiver import Console, EscalationStep, MaintenanceWindow, Receiver
 from alerts.roster import Roster
 from alerts.rule import (
@@ -556,3 +556,105 @@ def _silence(world: World, matchers: str, *, lasts_s: float = 3600, covers: bool
         id="s1", matchers=parse_matchers(matchers), starts_at_s=world.now_s, ends_at_s=world.now_s + lasts_s,
         author="mira", comment="upgrade", created_at_s=world.now_s, covers_dependents=covers,
     )  # fmt: skip
+
+
+def _remind_every_ten_minutes() -> JudgePlan:
+    return plan(receivers={"on_call": Receiver(console=Console(), repeat_page=Duration(600))})
+
+
+def _silenced(world: World, seconds: float, service: str = "postgres") -> None:
+    silence = Silence(
+        id=f"s{world.now_s}", matchers=parse_matchers(f'service="{service}"'), starts_at_s=world.now_s,
+        ends_at_s=world.now_s + seconds, author="mira", comment="known", created_at_s=world.now_s,
+    )  # fmt: skip
+    world.judge.silence(silence, world.now_s)
+
+
+def test_a_silence_stops_reminders_and_its_end_is_said_once() -> None:
+    world = World(_remind_every_ten_minutes())
+    world.pass_s(20)
+    world.kill("postgres")
+    world.pass_s(30)
+    _silenced(world, 3600)
+    world.pass_s(3500)
+    assert [one.kind for one in world.told()] == ["trigger"]
+    world.pass_s(130)
+    assert [one.kind for one in world.told()] == ["trigger", "reminder"]
+    assert "its silence has ended" in world.told()[-1].title
+    world.pass_s(500)
+    assert len(world.told()) == 2
+
+
+def test_what_was_never_told_because_of_a_silence_says_so_when_it_is(world: World) -> None:
+    _silenced(world, 300)
+    world.kill("postgres")
+    world.pass_s(290)
+    assert world.told() == []
+    world.pass_s(30)
+    (first,) = world.told()
+    assert (first.kind, "its silence has ended" in first.title) == (NoticeKind.TRIGGER, True)
+
+
+def test_a_silence_stops_escalation() -> None:
+    receivers = {"first": Receiver(console=Console()), "boss": Receiver(console=Console(), severities=())}
+    steps = (EscalationStep(receiver="boss", after=Duration(300)),)
+    world = World(plan(receivers=receivers, escalation=steps))
+    world.pass_s(20)
+    world.kill("postgres")
+    world.pass_s(60)
+    _silenced(world, 3600)
+    world.pass_s(1200)
+    assert [row.channel for row in world.rows] == ["first/console"]
+
+
+def test_an_ack_stops_escalation_until_it_expires_and_then_says_whose_it_was() -> None:
+    world = World(_remind_every_ten_minutes())
+    world.pass_s(20)
+    world.kill("postgres")
+    world.pass_s(60)
+    assert world.judge.ack("database_down", "mira", world.now_s, lasts_s=1800)
+    world.pass_s(1700)
+    assert len(world.told()) == 1
+    world.pass_s(200)
+    assert "mira's acknowledgement has ended" in world.told()[-1].title
+
+
+def test_a_reminder_says_what_is_known_now(world: World) -> None:
+    world.judge.reload(_remind_every_ten_minutes(), world.now_s)
+    world.kill("postgres")
+    world.pass_s(300)
+    world.look("postgres", State.DOWN, Reason.PG_REFUSED, hard=True, message="too many clients already")
+    world.pass_s(320, looks=False)
+    reminder = world.told(NoticeKind.REMINDER)[0]
+    assert reminder.title.startswith(
+        "PROD · postgres still cannot be used after 10 min, nobody has taken it: "
+    )
+    assert "too many clients" in reminder.title
+
+
+def test_a_window_that_opens_once_is_a_silence_between_two_times() -> None:
+    window = MaintenanceWindow(
+        starts="2027-01-15T08:01:00Z", ends="2027-01-15T08:03:00Z", targets=("postgres",), comment="upgrade"
+    )
+    world = World(plan(maintenance=(window,)))
+    assert START_S == 1_800_000_000  # 2027-01-15T08:00:00Z
+    world.pass_s(70)
+    world.kill("postgres")
+    world.pass_s(100)
+    assert world.told() == []
+    assert world.alert("database_down", "postgres").silenced_by == "maintenance: upgrade"
+    world.pass_s(30)
+    assert world.said() == ["trigger database_down postgres"]
+
+
+def test_a_reader_elsewhere_sees_the_time_of_day_there_and_others_do_not() -> None:
+    receivers = {
+        "here": Receiver(console=Console(), timezone="Europe/Berlin"),
+        "there": Receiver(console=Console()),
+    }
+    world = World(plan(receivers=receivers))
+    world.pass_s(20)
+    world.kill("postgres")
+    titles = {row.channel: row.notice.title for row in world.rows}
+    assert titles["here/console"].endswith("since 08:00:20 UTC (09:00 Berlin)")
+    assert titles["there/console"].endswith("since 08:00:20 UTC")
