@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from checks.blackbox_modules import Module, Modules, options_for, parse_modules, place_of
@@ -19,6 +20,7 @@ from checks.observation import Observation, observe
 from checks.reason import Reason
 from checks.target import Kind, Target, TargetKey
 from checks.wire.certificate import Certificate
+from checks.wire.dial import is_literal
 
 # As blackbox_exporter: without a module's timeout or a scrape's, and how much earlier than the scrape to end.
 _LONGEST_S: Final = 120.0
@@ -113,8 +115,15 @@ class ProbeEndpoint(Struct, frozen=True, kw_only=True):
             seen = await observe(check, place, deadline_s=timeout_s, clock=self.kit.clock)
         finally:
             await check.close()
-        text = exposition(seen, chosen.kind, getattr(check, "chain", ()))
-        return f"{_story(seen, chosen)}\nMetrics that would have been returned:\n{text}" if debug else text
+        shown_tls = (getattr(check, "chain", ()), getattr(check, "trusted", ()))
+        text = exposition(seen, chosen.kind, *shown_tls)
+        if not debug:
+            return text
+        understood = "\n".join(_understood(options))
+        return (
+            f"{_story(seen, chosen)}\nMetrics that would have been returned:\n{text}\n"
+            f"Module configuration:\n{understood}\n"
+        )
 
     def _module(self, name: str) -> Module:
         found = self.modules.usable.get(name)
@@ -134,7 +143,9 @@ def _timeout_s(module: Module, scrape_timeout_s: float | None) -> float:
     return max(_LEAST_S, min(scrape_s, module.timeout_s or _LONGEST_S))
 
 
-def exposition(seen: Observation, prober: str, chain: tuple[Certificate, ...]) -> str:
+def exposition(
+    seen: Observation, prober: str, chain: tuple[Certificate, ...], trusted: tuple[Certificate, ...]
+) -> str:
     """One probe under blackbox_exporter's names; what was not measured has no line."""
     finding = seen.finding
     lines = _Lines()
@@ -154,7 +165,7 @@ def exposition(seen: Observation, prober: str, chain: tuple[Certificate, ...]) -
         lines.gauge(measure.name, measure.value, **dict(measure.labels))
     if prober in ("http", "tcp"):
         lines.gauge("probe_failed_due_to_regex", float(finding.reason in _REGEX))
-    _chain_lines(lines, chain)
+    _chain_lines(lines, chain, trusted)
     ip = next((fact.value for fact in finding.evidence if fact.name == "ip"), None)
     if ip is not None:
         lines.gauge("probe_ip_addr_hash", float(_address_hash(ip)))
@@ -165,10 +176,12 @@ def exposition(seen: Observation, prober: str, chain: tuple[Certificate, ...]) -
     return lines.text()
 
 
-def _chain_lines(lines: _Lines, chain: tuple[Certificate, ...]) -> None:
+def _chain_lines(lines: _Lines, chain: tuple[Certificate, ...], trusted: tuple[Certificate, ...]) -> None:
     if not chain:
         return
-    lines.gauge("probe_ssl_last_chain_expiry_timestamp_seconds", max(one.not_after_s for one in chain))
+    if trusted:
+        until_s = min(one.not_after_s for one in trusted)
+        lines.gauge("probe_ssl_last_chain_expiry_timestamp_seconds", until_s)
     leaf = chain[0]
     lines.gauge(
         "probe_ssl_last_chain_info",
@@ -176,7 +189,8 @@ def _chain_lines(lines: _Lines, chain: tuple[Certificate, ...]) -> None:
         fingerprint_sha256=leaf.fingerprint_sha256,
         subject=leaf.subject,
         issuer=leaf.issuer,
-        subjectalternative=",".join(leaf.names),
+        # Names only, as blackbox_exporter has it: addresses are left out.
+        subjectalternative=",".join(name for name in leaf.names if not is_literal(name)),
         serialnumber=leaf.serial,
     )
 
@@ -210,7 +224,7 @@ class _Lines:
     def gauge(self, name: str, value: float, **labels: str) -> None:
         inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
         series = f"{name}{{{inside}}}" if inside else name
-        self._families.setdefault(name, []).append(f"{series} {value:.17g}")
+        self._families.setdefault(name, []).append(f"{series} {value!r}".removesuffix(".0"))
 
     def text(self) -> str:
         blocks = (
@@ -257,6 +271,17 @@ def _address_hash(ip: str) -> int:
     for byte in ip_address(ip.partition("%")[0]).packed:
         value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
     return value
+
+
+def _understood(options: Struct) -> Iterator[str]:
+    """What the module's options are where they are not our own defaults; secrets and the target covered."""
+    # Only asked for by people: not needed to start.
+    from agent.platform.settings_shown import shown
+
+    for field in msgspec.structs.fields(options):
+        value = getattr(options, field.name)
+        if value != field.default and field.encode_name not in ("url", "address", "server", "port"):
+            yield f"  {field.encode_name}: {shown(value)}"
 
 
 def _story(seen: Observation, module: Module) -> str:

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     TLS_PROTOCOL = "tls_protocol", "No common TLS version or cipher, or the handshake broke."
     TLS_CLIENT_CERT = "tls_client_cert", "The server refused our client certificate or wants one."
     NOT_TLS = "not_tls", "The server does not speak TLS on this port."
+    TLS_UNWANTED = "tls_unwanted", "The answer came through TLS where none was expected."
 
     # HTTP.
     PROTOCOL = "protocol", "The answer is not valid in its protocol."

@@ -84,10 +84,12 @@ class TcpCheck:
             if step.send is not None
             for line in step.send.reveal().splitlines()
         )
-        self.chain: tuple[Certificate, ...] = ()  # what the last look was shown
+        # What the last look was shown, and the way by which it was trusted.
+        self.chain: tuple[Certificate, ...] = ()
+        self.trusted: tuple[Certificate, ...] = ()
 
     async def probe(self) -> Finding:
-        self.chain = ()
+        self.chain = self.trusted = ()
         finding = await look(self._target, self._options.timeout, self._connect)
         return self._redactor.finding(finding, self._target.address)
 
@@ -119,8 +121,12 @@ class TcpCheck:
         options = self._options
         latency_s = journey.latency_s or 0.0
         chain: tuple[Certificate, ...] = seen.chain if seen is not None else ()
-        self.chain = chain
-        expiry = expiring(chain, options.tls or TlsOptions(), now_s=self._kit.clock.wall_s())
+        self.chain, self.trusted = chain, seen.trusted if seen is not None else ()
+        expiry = expiring(
+            seen.needed if seen is not None else (),
+            options.tls or TlsOptions(),
+            now_s=self._kit.clock.wall_s(),
+        )
         deed = "holds the dialogue" if options.dialogue else "accepts connections"
         state, reason, words = State.UP, Reason.OK, f"{deed} in {spell(latency_s)}"
         if expiry is not None:

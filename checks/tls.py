@@ -60,8 +60,8 @@ class TlsCheck:
             return broken(self._target, journey, fault, way_measures(journey.ip, None, fault.chain))
         finally:
             wire.close()
-        expiry = expiring(seen.chain, options.tls, now_s=self._kit.clock.wall_s())
-        first = earliest(seen.chain)
+        expiry = expiring(seen.needed, options.tls, now_s=self._kit.clock.wall_s())
+        first = earliest(seen.needed)
         latency_s = journey.latency_s or 0.0
         until = f", certificate valid until {day(first.not_after_s)}" if first is not None else ""
         state, reason = State.UP, Reason.OK

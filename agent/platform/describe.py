@@ -52,13 +52,16 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        # A line end in a message would look like a second message.
+        return f'"{value}"' if value.isprintable() else f'"{repr(value)[1:-1]}"'
+    return str(value)
 
 
 def written(node: Node) -> str:
     """What is there, in words."""
     if isinstance(node, Scalar):
-        return "nothing" if is_null(node) else (f'"{node.text}"' if len(node.text) <= 60 else "a long text")
+        return "nothing" if is_null(node) else (shown(node.text) if len(node.text) <= 60 else "a long text")
     return "a list" if isinstance(node, Sequence) else "a table of keys"
 
 

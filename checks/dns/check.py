@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from checks.catalog import ProbeKit
 from checks.dns.exchange import ask
@@ -18,6 +19,42 @@ from checks.wire.dial import Family, resolve
 from checks.wire.fault import Fault
 from checks.wire.journey import Journey
 from checks.wire.look import look, spell
+from checks.wire.measures import way_measures
+
+_SUCCEEDED: Final = "probe_dns_query_succeeded"
+
+
+class Records(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Regular expressions over the records of one section, each written as in a zone file.
+
+    `none`: no record may match one of them. `each`: every record matches all of them, and there is one.
+    `all`: every record, if there is any, matches all of them. `some`: a record matches one of them.
+    """
+
+    none: tuple[str, ...] = ()
+    each: tuple[str, ...] = ()
+    all: tuple[str, ...] = ()
+    some: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for pattern in (*self.none, *self.each, *self.all, *self.some):
+            check_pattern(pattern)
+
+    def mismatch(self, records: tuple[Record, ...]) -> str | None:
+        """Why `records` are not as they should be, as the end of a sentence; None when they are."""
+        for record in records:
+            said = " ".join(str(record).split())[:150]
+            for pattern in self.none:
+                if re.search(pattern, str(record)):
+                    return f"{said}, like {pattern}"
+            for pattern in (*self.each, *self.all):
+                if not re.search(pattern, str(record)):
+                    return f"{said}, not like {pattern}"
+        if not records and self.each:
+            return f"no record at all, expected one like {self.each[0]}"
+        if self.some and not any(re.search(one, str(record)) for one in self.some for record in records):
+            return f"no record like {' or '.join(self.some)[:150]}"
+        return None
 
 
 class DnsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,6 +62,7 @@ class DnsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     `rcode` lists accepted response codes; `answers` are regular expressions, each to be found in the data of
     some answer; `only` demands that every answer matches one of them; `min_ttl` is the shortest accepted TTL.
+    `answer_records`, `authority_records` and `additional_records` judge whole sections.
     """
 
     server: str
@@ -38,6 +76,9 @@ class DnsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     only: bool = False
     min_answers: int = 1
     min_ttl: Duration = Duration(0)
+    answer_records: Records = Records()
+    authority_records: Records = Records()
+    additional_records: Records = Records()
     slower_than: Duration = Duration(2)
     timeout: Duration = Duration(5)
     ip: Family = "any"
@@ -47,10 +88,15 @@ class DnsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if not 0 < self.port < 65536:
             raise ValueError("port is a number from 1 to 65535")
         for pattern in self.answers:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f'"{pattern}" is no regular expression: {error}') from error
+            check_pattern(pattern)
+
+
+def check_pattern(pattern: str) -> None:
+    """Raises ValueError when `pattern` is no regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f'"{pattern}" is no regular expression: {error}') from error
 
 
 class DnsCheck:
@@ -62,7 +108,10 @@ class DnsCheck:
         self._kit = kit
 
     async def probe(self) -> Finding:
-        return await look(self._target, self._options.timeout, self._ask)
+        finding = await look(self._target, self._options.timeout, self._ask)
+        if any(measure.name == _SUCCEEDED for measure in finding.measures):
+            return finding
+        return replace(finding, measures=(*finding.measures, Measure(name=_SUCCEEDED, value=0.0)))
 
     async def _ask(self, journey: Journey) -> Finding:
         options = self._options
@@ -96,7 +145,7 @@ class DnsCheck:
             message=f"{self._target.address} {words}",
             latency_s=latency_s,
             phases=journey.phases(),
-            measures=_measures(message, succeeded=fault is None),
+            measures=(*way_measures(journey.ip, None, ()), *_measures(message)),
             evidence=(*_evidence(message), *journey.facts()),
         )
 
@@ -129,6 +178,14 @@ def mismatch(message: Message, options: DnsOptions) -> Fault | None:
         if record.ttl_s < options.min_ttl:
             least = options.min_ttl
             return Fault(Reason.BODY_MATCH, f"answers {asked} with a TTL of {record.ttl_s}s, below {least}")
+    for section, rules, records in (
+        ("answer", options.answer_records, message.answers),
+        ("authority", options.authority_records, message.authority),
+        ("additional", options.additional_records, message.additional),
+    ):
+        words = rules.mismatch(records)
+        if words is not None:
+            return Fault(Reason.BODY_MATCH, f"answers {asked}; its {section} section has {words}")
     return None
 
 
@@ -136,12 +193,12 @@ def _like(pattern: str, record: Record) -> bool:
     return re.search(pattern, record.data) is not None or re.search(pattern, str(record)) is not None
 
 
-def _measures(message: Message, *, succeeded: bool) -> tuple[Measure, ...]:
+def _measures(message: Message) -> tuple[Measure, ...]:
     found = [
         Measure(name="probe_dns_answer_rrs", value=float(len(message.answers))),
         Measure(name="probe_dns_authority_rrs", value=float(len(message.authority))),
         Measure(name="probe_dns_additional_rrs", value=float(len(message.additional))),
-        Measure(name="probe_dns_query_succeeded", value=float(succeeded)),
+        Measure(name=_SUCCEEDED, value=1.0),
     ]
     for record in message.answers:
         if record.type == "SOA":

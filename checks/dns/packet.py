@@ -37,6 +37,7 @@ RCODES: Final = {
 _HEADER: Final = struct.Struct("!6H")
 _FIXED: Final = struct.Struct("!HHIH")
 _CLASS_IN: Final = 1
+_CLASSES: Final = {1: "IN", 3: "CH", 4: "HS", 254: "NONE", 255: "ANY"}
 _RECURSION_DESIRED: Final = 0x0100
 _RESPONSE: Final = 0x8000
 _TRUNCATED: Final = 0x0200
@@ -52,20 +53,21 @@ class PacketError(ValueError):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """One resource record; `data` is its presentation form."""
+    """One resource record; `data` is what it says, `zone` the whole record as a zone file has it."""
 
     name: str
     type: str
     ttl_s: int
     data: str
+    zone: str
 
     def __str__(self) -> str:
-        """As in a zone file, and as blackbox_exporter's patterns see it."""
-        return f"{self.name}.\t{self.ttl_s}\tIN\t{self.type}\t{self.data}"
+        """As in a zone file (RFC 1035 section 5), and as blackbox_exporter's patterns see it."""
+        return self.zone
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """A response. Names are lower case without the final dot."""
+    """A response. Names are lower case without the final dot, save in a record's `zone`."""
 
     identity: int
     response: bool
@@ -111,7 +113,7 @@ def parse_message(data: bytes) -> Message:
     if questions:
         name = reader.name()
         code, _ = reader.unpack(struct.Struct("!HH"))
-        question = (name, _NAMES.get(code, f"TYPE{code}"))
+        question = (name.lower(), _NAMES.get(code, f"TYPE{code}"))
     truncated = bool(flags & _TRUNCATED)
     # RFC 2181 section 9: what a truncated message holds is not to be used anyway.
     sections = [tuple(reader.record() for _ in range(0 if truncated else count)) for count in counts]
@@ -156,15 +158,19 @@ class _Reader:
 
     def record(self) -> Record:
         name = self.name()
-        code, _, ttl_s, size = self.unpack(_FIXED)
+        code, number, ttl_s, size = self.unpack(_FIXED)
         start = self._at
         raw = self.take(size)
+        kind = _NAMES.get(code, f"TYPE{code}")
+        data, zone = _presented(kind, self._data, start, raw)
+        group = _CLASSES.get(number, f"CLASS{number}")
         return Record(
-            name=name,
-            type=_NAMES.get(code, f"TYPE{code}"),
+            name=name.lower(),
+            type=kind,
             # RFC 2181 section 8: a TTL with its highest bit set counts as zero.
             ttl_s=0 if ttl_s >= 1 << 31 else ttl_s,
-            data=_presented(_NAMES.get(code, ""), self._data, start, raw),
+            data=data,
+            zone=f"{name}.\t{ttl_s}\t{group}\t{kind}\t{zone}",
         )
 
 
@@ -188,7 +194,7 @@ def _name_at(data: bytes, at: int) -> tuple[str, int]:
         elif size & _POINTER:
             raise PacketError("label of an unknown kind")
         elif size == 0:
-            return ".".join(labels).lower(), at + 1 if after < 0 else after
+            return ".".join(labels), at + 1 if after < 0 else after
         else:
             length += size + 1
             if length >= _LONGEST_NAME or at + 1 + size > len(data):
@@ -204,38 +210,61 @@ def _label(raw: bytes) -> str:
     )
 
 
-def _presented(kind: str, data: bytes, start: int, raw: bytes) -> str:
-    """The record's data as people write it; RFC 3597 form for types not known here."""
+def _presented(kind: str, data: bytes, start: int, raw: bytes) -> tuple[str, str]:
+    """The record's data as people write it and as zone files do; RFC 3597 form for types not known here."""
     reader = _Reader(data[: start + len(raw)], start)
     match kind:
         case "A" | "AAAA":
             if len(raw) != (4 if kind == "A" else 16):
                 raise PacketError("address of a wrong length")
-            return str(ipaddress.ip_address(raw))
+            return (str(ipaddress.ip_address(raw)),) * 2
         case "CNAME" | "NS" | "PTR":
-            return reader.name()
+            return _named("", reader.name())
         case "MX":
             (preference,) = reader.unpack(struct.Struct("!H"))
-            return f"{preference} {reader.name()}"
+            return _named(f"{preference} ", reader.name())
         case "SRV":
             priority, weight, port = reader.unpack(struct.Struct("!HHH"))
-            return f"{priority} {weight} {port} {reader.name()}"
+            return _named(f"{priority} {weight} {port} ", reader.name())
         case "SOA":
-            names = f"{reader.name()} {reader.name()}"
-            return names + " " + " ".join(str(number) for number in reader.unpack(struct.Struct("!5I")))
+            primary, mailbox = reader.name(), reader.name()
+            numbers = " ".join(str(number) for number in reader.unpack(struct.Struct("!5I")))
+            return f"{primary} {mailbox} {numbers}".lower(), f"{primary}. {mailbox}. {numbers}"
         case "TXT":
-            return _texts(raw)
+            texts = _texts(raw)
+            return b"".join(texts).decode("utf-8", "replace"), " ".join(_quoted(text) for text in texts)
+        case "CAA":
+            flags, size = reader.unpack(struct.Struct("!BB"))
+            tag = _label(reader.take(size))
+            said = f"{flags} {tag} {_quoted(raw[2 + size :])}"
+            return said, said
         case _:
-            return f"\\# {len(raw)} {raw.hex()}"
+            return (f"\\# {len(raw)} {raw.hex()}",) * 2
 
 
-def _texts(raw: bytes) -> str:
-    """The strings of a TXT record, joined."""
-    at, texts = 0, b""
+def _named(before: str, name: str) -> tuple[str, str]:
+    return f"{before}{name.lower()}", f"{before}{name}."
+
+
+def _texts(raw: bytes) -> list[bytes]:
+    """The strings of a TXT record."""
+    at = 0
+    texts: list[bytes] = []
     while at < len(raw):
         end = at + 1 + raw[at]
         if end > len(raw):
             raise PacketError("text cut off")
-        texts += raw[at + 1 : end]
+        texts.append(raw[at + 1 : end])
         at = end
-    return texts.decode("utf-8", "replace")
+    return texts
+
+
+def _quoted(text: bytes) -> str:
+    return (
+        '"'
+        + "".join(
+            f"\\{byte:03d}" if not 0x20 <= byte < 0x7F else f"\\{chr(byte)}" if byte in b'"\\' else chr(byte)
+            for byte in text
+        )
+        + '"'
+    )

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -30,11 +30,22 @@ from checks.wire.look import timed_out
 from checks.wire.redaction import Redactor
 from checks.wire.stream import Stream, Wire
 
+if TYPE_CHECKING:
+    from checks.http.cookies import Cookies
+
 _FRESH_EVERY: Final = 5
 _MOST_ADDRESSES: Final = 32
+_UNAUTHORIZED: Final = 401
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 Allowed = Callable[[str, int], bool]
+
+
+def _no_cookies() -> Cookies:
+    # Needed by few: the module is imported when a first redirect is followed.
+    from checks.http.cookies import Cookies
+
+    return Cookies()
 
 
 class Look(Struct, kw_only=True):
@@ -46,6 +57,7 @@ class Look(Struct, kw_only=True):
     tls: TlsSeen | None = None
     chain: tuple[Certificate, ...] = ()
     redirects: int = 0
+    cookies: Cookies | None = None
 
 
 class _Held(Struct, frozen=True, kw_only=True):
@@ -79,7 +91,9 @@ class HttpCheck:
         self._prebuilt: bytes | None = None
         self._held: _Held | None = None
         self._looks = 0
-        self.chain: tuple[Certificate, ...] = ()  # what the last look was shown
+        # What the last look was shown, and the way by which it was trusted.
+        self.chain: tuple[Certificate, ...] = ()
+        self.trusted: tuple[Certificate, ...] = ()
 
     async def probe(self) -> Finding:
         self._looks += 1
@@ -104,7 +118,7 @@ class HttpCheck:
             fault = error
         except NoSocketLeft as error:
             return no_socket_left(self._target, error)
-        self.chain = look.chain
+        self.chain, self.trusted = look.chain, look.tls.trusted if look.tls is not None else ()
         finding = finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
         return finding if finding.state is State.UP else self._redactor.finding(finding, self._target.address)
 
@@ -140,7 +154,12 @@ class HttpCheck:
         while True:
             answer = await self._ask(look, request, address)
             location = answer.head.get("location")
-            if answer.head.status not in _REDIRECTS or location is None or not self._options.redirects:
+            if answer.head.status not in _REDIRECTS or location is None:
+                if answer.head.status == _UNAUTHORIZED:
+                    self._login.forget()
+                return
+            look.redirects += 1
+            if not self._options.redirects:
                 return
             request = self._next(look, request, location)
             address = None
@@ -171,6 +190,7 @@ class HttpCheck:
     async def _ask(self, look: Look, request: Request, address: str | None) -> Answer:
         """One request over a connection of its own."""
         origin, options, journey = request.origin, self._options, look.journey
+        look.tls, look.chain = None, ()
         if options.require_tls and origin.scheme != "https":
             raise Fault(Reason.CONFIG, "is asked without TLS although require_tls is set")
         addresses = (
@@ -210,6 +230,8 @@ class HttpCheck:
         ids = os.urandom(24).hex()
         look.trace_id = ids[:32]
         parent = f"traceparent: 00-{ids[:32]}-{ids[32:]}-01\r\n\r\n".encode()
+        if look.cookies is not None:
+            parent = look.cookies.line(request) + parent
         answer = await exchange(
             stream,
             b"".join((self._head(request), parent, request.body)),
@@ -228,10 +250,11 @@ class HttpCheck:
         return self._prebuilt
 
     def _next(self, look: Look, request: Request, location: str) -> Request:
-        look.redirects += 1
         if look.redirects > self._options.redirects:
             raise Fault(Reason.REDIRECT_LIMIT, f"redirects more than {self._options.redirects} times")
         assert look.answer is not None
+        look.cookies = look.cookies or _no_cookies()
+        look.cookies.take(request, look.answer.head.fields, now_s=self._kit.clock.wall_s())
         try:
             following = redirected(request, location, look.answer.head.status)
         except ValueError as error:

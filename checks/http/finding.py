@@ -39,9 +39,9 @@ def finding_of(
         )
     assert answer is not None
     latency_s = journey.latency_s or 0.0
-    judgement = expectation.judge(answer, latency_s)
-    if judgement.state is State.UP and look.chain:
-        expiry = expiring(look.chain, expectation.tls, now_s=now_s)
+    judgement = expectation.judge(answer, latency_s, secure=look.tls is not None)
+    if judgement.state is State.UP and look.tls is not None:
+        expiry = expiring(look.tls.needed, expectation.tls, now_s=now_s)
         if expiry is not None:
             judgement = Judgement(
                 state=expiry.state, reason=expiry.reason, words=expiry.words, document=judgement.document

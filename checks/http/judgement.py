@@ -45,8 +45,8 @@ class Expectation:
     def accepts(self, status: int) -> bool:
         return status in self._accepted
 
-    def judge(self, answer: Answer, latency_s: float) -> Judgement:
-        """Judge a whole answer that took `latency_s`."""
+    def judge(self, answer: Answer, latency_s: float, *, secure: bool) -> Judgement:
+        """Judge a whole answer that took `latency_s`, through TLS if `secure`."""
         status = answer.head.status
         document = self._read(answer.body) if self._options.health != "off" else None
         accepted = status in self._accepted
@@ -56,7 +56,7 @@ class Expectation:
                 return spoken
         if not accepted:
             return _refused(answer, self._expect)
-        failed = _mismatch(answer, self._expect)
+        failed = _insecurity(self._expect, secure=secure) or _mismatch(answer, self._expect)
         if failed is None and document is None and self._options.health == "require":
             failed = Reason.HEALTH_DOCUMENT, f"answers {status} without a health document"
         if failed is not None:
@@ -126,6 +126,14 @@ def _refused(answer: Answer, expect: Expect) -> Judgement:
         reason=Reason.STATUS,
         words=f"answers {answer.head.status}{phrase}, expected {expected}",
     )
+
+
+def _insecurity(expect: Expect, *, secure: bool) -> tuple[Reason, str] | None:
+    if expect.tls is None or expect.tls == secure:
+        return None
+    if secure:
+        return Reason.TLS_UNWANTED, "answers through TLS, expected without"
+    return Reason.NOT_TLS, "answers without TLS, expected through TLS: it redirects nobody to https"
 
 
 def _mismatch(answer: Answer, expect: Expect) -> tuple[Reason, str] | None:

@@ -15,8 +15,9 @@ from checks.http.exchange import exchange
 from checks.http.options import Auth, OAuth2
 from checks.http.request import Request, basic, request_of
 from checks.reason import Reason
+from checks.secret import Secret
 from checks.wire.dial import connect, resolve, secure
-from checks.wire.fault import Fault
+from checks.wire.fault import DeadlinePassed, Fault
 from checks.wire.journey import Journey
 from checks.wire.stream import Stream
 from checks.wire.tls_options import TlsOptions
@@ -51,11 +52,11 @@ class Login:
         if auth is None:
             return request
         if auth.basic is not None:
-            value = basic(auth.basic.username, auth.basic.password.reveal())
+            value = basic(auth.basic.username, _secret(auth.basic.password, auth.basic.password_file))
         elif auth.bearer is not None:
             value = f"Bearer {auth.bearer.reveal()}"
         elif auth.bearer_file is not None:
-            value = f"Bearer {_from_file(auth.bearer_file)}"
+            value = f"Bearer {_secret(None, auth.bearer_file)}"
         else:
             assert auth.oauth2 is not None
             value = f"Bearer {await self._token_of(auth.oauth2, deadline_s)}"
@@ -72,7 +73,11 @@ class Login:
         try:
             token = await self._fetch(oauth2, deadline_s)
         except Fault as fault:
+            if fault.reason is Reason.CONFIG:
+                raise
             raise Fault(Reason.CONFIG, f"was not asked: the token server {fault.message}") from fault
+        except DeadlinePassed as error:
+            raise Fault(Reason.CONFIG, "was not asked: the token server did not answer in time") from error
         self._token = token.access_token
         self._token_ends_s = now_s + max(0.0, token.expires_in - _MARGIN_S)
         return token.access_token
@@ -84,7 +89,8 @@ class Login:
         if oauth2.audience is not None:
             form["audience"] = oauth2.audience
         # RFC 6749 section 2.3.1: both are form-encoded before they become user name and password.
-        login = basic(quote_plus(oauth2.client_id), quote_plus(oauth2.client_secret.reveal()))
+        secret = _secret(oauth2.client_secret, oauth2.client_secret_file)
+        login = basic(quote_plus(oauth2.client_id), quote_plus(secret))
         request = request_of(
             oauth2.token_url,
             method="POST",
@@ -97,7 +103,8 @@ class Login:
         stream: Stream = wire
         try:
             if request.origin.scheme == "https":
-                stream, _ = await secure(wire, request.origin.host, TlsOptions(), journey)
+                tls = TlsOptions(ca_file=self._options.tls.ca_file)
+                stream, _ = await secure(wire, request.origin.host, tls, journey)
             answer = await exchange(
                 stream,
                 request.head(keep=False) + b"\r\n" + request.body,
@@ -115,8 +122,12 @@ class Login:
             raise Fault(Reason.BODY_MATCH, "sends no access_token") from error
 
 
-def _from_file(path: str) -> str:
+def _secret(value: Secret | None, path: str | None) -> str:
+    """The secret itself, from the file if one is named. Raises Fault(config)."""
+    if path is None:
+        return value.reveal() if value is not None else ""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Fault(Reason.CONFIG, f"was not asked: the bearer_file {path} cannot be read") from error
+        said = getattr(error, "strerror", None) or "it is no text"
+        raise Fault(Reason.CONFIG, f"was not asked: the secret in {path} cannot be read: {said}") from error

@@ -14,7 +14,9 @@ HTTP_MEASURES: Final = (
     MeasureInfo(name="probe_http_status_code", type="gauge", help="Status code of the last answer."),
     MeasureInfo(name="probe_http_version", type="gauge", help="HTTP version of the last answer."),
     MeasureInfo(name="probe_http_ssl", type="gauge", help="1 if the last answer came through TLS."),
-    MeasureInfo(name="probe_http_redirects", type="gauge", help="Redirects followed."),
+    MeasureInfo(
+        name="probe_http_redirects", type="gauge", help="Redirects met, one that is not followed included."
+    ),
     MeasureInfo(
         name="probe_http_content_length", type="gauge", help="Content-Length of the last answer, if sent."
     ),

@@ -24,20 +24,34 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class Basic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """User name and password (RFC 7617)."""
+    """User name and password (RFC 7617); `password_file` is read again on each probe."""
 
     username: str
-    password: Secret
+    password: Secret | None = None
+    password_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("basic takes password or password_file, not both")
 
 
 class OAuth2(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The client credentials grant (RFC 6749 section 4.4); the token is kept until it expires."""
+    """The client credentials grant (RFC 6749 section 4.4); the token is kept until it expires.
+
+    `client_secret_file` is read again for each new token.
+    """
 
     token_url: str
     client_id: str
-    client_secret: Secret
+    client_secret: Secret | None = None
+    client_secret_file: str | None = None
     scopes: tuple[str, ...] = ()
     audience: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.client_secret is None) == (self.client_secret_file is None):
+            raise ValueError("oauth2 takes exactly one of client_secret and client_secret_file")
+        check_url(self.token_url)
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +72,13 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a right answer looks like.
 
     `status` lists codes (`200`), classes (`2xx`) and ranges (`200-299`), `version` HTTP versions (`1.1`);
-    header and body patterns are regular expressions that must be found somewhere, those of `header_not` and
-    `body_not` nowhere; `json` conditions read `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern)
-    and `exists`, and `len(path)`.
+    `tls` whether the last answer, after redirects, must come through TLS or must not; header and body
+    patterns are regular expressions that must be found somewhere, those of `header_not` and `body_not`
+    nowhere; `json` conditions read `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern) and
+    `exists`, and `len(path)`.
     """
 
+    tls: bool | None = None
     status: tuple[str | int, ...] = ("2xx",)
     version: tuple[str, ...] = ()
     header: dict[str, str] = {}
@@ -121,7 +137,6 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout: Duration = Duration(5)
     tls: TlsOptions = TlsOptions()
     require_tls: bool = False
-    forbid_tls: bool = False
     auth: Auth | None = None
     redirects: int = 5
     address: Literal["happy", "first", "all"] = "happy"
@@ -152,10 +167,10 @@ def secrets_of(options: HttpOptions) -> Iterator[str]:
         return
     if auth.bearer is not None:
         yield auth.bearer.reveal()
-    if auth.basic is not None:
+    if auth.basic is not None and auth.basic.password is not None:
         yield auth.basic.password.reveal()
         yield b64encode(f"{auth.basic.username}:{auth.basic.password.reveal()}".encode()).decode()
-    if auth.oauth2 is not None:
+    if auth.oauth2 is not None and auth.oauth2.client_secret is not None:
         yield auth.oauth2.client_secret.reveal()
 
 

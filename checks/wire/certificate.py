@@ -10,6 +10,7 @@ import hashlib
 import ipaddress
 import ssl
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -91,6 +92,7 @@ class _Reader:
         return contents
 
 
+@lru_cache(maxsize=256)
 def parse_certificate(der: bytes) -> Certificate:
     """Raises ValueError when `der` is no certificate."""
     body = _Reader(_Reader(_Reader(der).expect(_SEQUENCE)).expect(_SEQUENCE))
@@ -121,8 +123,23 @@ def parse_certificate(der: bytes) -> Certificate:
 
 def chain_of(connection: ssl.SSLObject) -> tuple[Certificate, ...]:
     """The chain as the server sent it, leaf first; certificates that cannot be read are left out."""
+    found = _readable(_chain(connection, "get_unverified_chain"))
+    if found:
+        return found
+    leaf = connection.getpeercert(binary_form=True)
+    return _readable([leaf] if leaf else [])
+
+
+def trusted_path(connection: ssl.SSLObject) -> tuple[Certificate, ...]:
+    """The chain by which the leaf was verified, up to the authority we trust; empty when it was not."""
+    if connection.context.verify_mode is ssl.CERT_NONE:
+        return ()
+    return _readable(_chain(connection, "get_verified_chain"))
+
+
+def _readable(chain: list[bytes]) -> tuple[Certificate, ...]:
     found: list[Certificate] = []
-    for der in _sent_chain(connection):
+    for der in chain:
         try:
             found.append(parse_certificate(der))
         except ValueError:
@@ -130,17 +147,14 @@ def chain_of(connection: ssl.SSLObject) -> tuple[Certificate, ...]:
     return tuple(found)
 
 
-def _sent_chain(connection: ssl.SSLObject) -> list[bytes]:
-    public = getattr(connection, "get_unverified_chain", None)
+def _chain(connection: ssl.SSLObject, method: str) -> list[bytes]:
+    public = getattr(connection, method, None)
     if public is not None:  # Python 3.13
         chain: list[bytes] = public()
         return chain
-    raw = getattr(connection, "_sslobj", None)
-    if raw is not None and hasattr(raw, "get_unverified_chain"):
-        # public_bytes(2) is DER (_ssl.ENCODING_DER).
-        return [certificate.public_bytes(2) for certificate in raw.get_unverified_chain() or ()]
-    leaf = connection.getpeercert(binary_form=True)
-    return [leaf] if leaf else []
+    raw = getattr(getattr(connection, "_sslobj", None), method, None)
+    # public_bytes(2) is DER (_ssl.ENCODING_DER).
+    return [certificate.public_bytes(2) for certificate in raw() or ()] if raw is not None else []
 
 
 def _name(contents: bytes) -> str:

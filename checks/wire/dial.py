@@ -16,7 +16,7 @@ from msgspec import Struct
 from checks.catalog import Resolver
 from checks.finding import Phase
 from checks.reason import Reason
-from checks.wire.certificate import Certificate, chain_of
+from checks.wire.certificate import Certificate, chain_of, trusted_path
 from checks.wire.expiry import day
 from checks.wire.fault import DeadlinePassed, Fault, fault_of
 from checks.wire.journey import Journey
@@ -46,11 +46,23 @@ _CLIENT_CERTIFICATE_ALERTS: Final = (
 
 
 class TlsSeen(Struct, frozen=True, kw_only=True):
-    """What a handshake showed."""
+    """What a handshake showed.
+
+    `chain` is what the server sent, `trusted` the way from its first certificate to an authority we trust:
+    it may leave out what was sent for older clients. It is empty when nothing was verified.
+    """
 
     version: str
     cipher: str
     chain: tuple[Certificate, ...]
+    trusted: tuple[Certificate, ...] = ()
+
+    @property
+    def needed(self) -> tuple[Certificate, ...]:
+        """What was sent and counts: an expired certificate beside the way to trust troubles nobody."""
+        if not self.trusted:
+            return self.chain
+        return tuple(one for one in self.chain if one in self.trusted)
 
 
 async def resolve(host: str, family: Family, resolver: Resolver, journey: Journey) -> tuple[str, ...]:
@@ -205,6 +217,7 @@ def seen(connection: ssl.SSLObject) -> TlsSeen:
         version=(connection.version() or "").replace("TLSv", "TLS "),
         cipher=cipher[0] if cipher else "",
         chain=chain_of(connection),
+        trusted=trusted_path(connection),
     )
 
 

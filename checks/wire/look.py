@@ -11,6 +11,7 @@ from checks.target import Target
 from checks.units import Duration
 from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, fault_of, no_socket_left
 from checks.wire.journey import Journey
+from checks.wire.measures import way_measures
 
 
 def timed_out(journey: Journey, timeout_s: float) -> Fault:
@@ -34,7 +35,7 @@ async def look(target: Target, timeout_s: float, act: Callable[[Journey], Awaita
         except OSError as error:
             raise fault_of(error, journey.phase or Phase.TRANSFER) from error
     except Fault as fault:
-        return broken(target, journey, fault)
+        return broken(target, journey, fault, way_measures(journey.ip, None, ()))
     except NoSocketLeft as error:
         return no_socket_left(target, error)
 

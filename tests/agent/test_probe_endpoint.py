@@ -5,12 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import shutil
-import socket
-import subprocess
-import urllib.parse
-import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -21,27 +16,15 @@ from checks.blackbox_modules import parse_modules
 from checks.catalog import ProbeKit
 from checks.clock import SystemClock
 from checks.resolver import CachingResolver
-from tests.waiting import until_sync
 
-BLACKBOX = shutil.which("prometheus-blackbox-exporter") or shutil.which("blackbox_exporter")
 MODULES = """
 modules:
   web: {prober: http, timeout: 3s, http: {preferred_ip_protocol: ip4}}
   teapot: {prober: http, http: {valid_status_codes: [418], preferred_ip_protocol: ip4}}
-  words: {prober: http, http: {fail_if_body_not_matches_regexp: [absent], preferred_ip_protocol: ip4}}
-  header:
-    prober: http
-    http: {fail_if_header_matches: [{header: X-Word, regexp: hello}], preferred_ip_protocol: ip4}
+  login: {prober: http, http: {basic_auth: {username: me, password: sw0rdfish}, preferred_ip_protocol: ip4}}
+  host: {prober: http, http: {headers: {host: shop.example}, preferred_ip_protocol: ip4}}
   port: {prober: tcp, tcp: {preferred_ip_protocol: ip4}}
-  dialogue:
-    prober: tcp
-    tcp:
-      preferred_ip_protocol: ip4
-      query_response: [{expect: "^HI (.*)"}, {send: "I am ${1}"}, {expect: "^you"}]
 """
-# Different by design: ours has no line for what was not measured, and says why it failed.
-OURS_ONLY = {"probe_failure_info", "probe_tls_cipher_info"}
-THEIRS_ONLY = {"probe_dns_lookup_time_seconds", "probe_http_duration_seconds"}
 
 
 async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,15 +35,6 @@ async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
             f"HTTP/1.1 {status}\r\nX-Word: hello\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n"
             "Content-Length: 5\r\nConnection: close\r\n\r\nhello".encode()
         )
-        await writer.drain()
-    writer.close()
-
-
-async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        writer.write(b"WELCOME\nHI Gaia\n")
-        said = await reader.readline()
-        writer.write(b"you said " + said)
         await writer.drain()
     writer.close()
 
@@ -89,70 +63,6 @@ def values(text: str) -> dict[str, dict[str, float]]:
     }
 
 
-@pytest.fixture(scope="module")
-def blackbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if BLACKBOX is None:
-        pytest.skip("prometheus-blackbox-exporter is not installed")
-    config = tmp_path_factory.mktemp("blackbox") / "blackbox.yml"
-    config.write_text(MODULES)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        base = f"http://127.0.0.1:{server.getsockname()[1]}"
-    listen = f"--web.listen-address={base.removeprefix('http://')}"
-    process = subprocess.Popen(
-        [BLACKBOX, f"--config.file={config}", listen, "--log.level=error"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def up() -> bool:
-        try:
-            with urllib.request.urlopen(f"{base}/-/healthy", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        until_sync(up, within_s=10, what="blackbox_exporter")
-        yield base
-    finally:
-        process.kill()
-        process.wait()
-
-
-def ask(base: str, module: str, target: str) -> str:
-    query = urllib.parse.urlencode({"module": module, "target": target})
-    with urllib.request.urlopen(f"{base}/probe?{query}", timeout=10) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-CASES = (("web", "/"), ("web", "/away"), ("teapot", "/"), ("words", "/"), ("header", "/"))
-
-
-@pytest.mark.parametrize(("module", "path"), CASES, ids=[module + path for module, path in CASES])
-async def test_the_same_series_with_the_same_values_as_blackbox_exporter(
-    blackbox: str, module: str, path: str
-) -> None:
-    async with serving(web) as port:
-        target = f"http://127.0.0.1:{port}{path}"
-        ours = values(await endpoint().probe(target, module))
-        theirs = values(await asyncio.to_thread(ask, blackbox, module, target))
-    assert set(theirs) - set(ours) <= THEIRS_ONLY
-    assert set(ours) - set(theirs) <= OURS_ONLY
-    same = {name for name in theirs if "duration" not in name and name in ours}
-    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
-
-
-@pytest.mark.parametrize(("module", "handle"), [("port", web), ("dialogue", talk)])
-async def test_tcp_modules_agree_with_blackbox_exporter(blackbox: str, module: str, handle: object) -> None:
-    async with serving(handle) as port:
-        ours = values(await endpoint().probe(f"127.0.0.1:{port}", module))
-        theirs = values(await asyncio.to_thread(ask, blackbox, module, f"127.0.0.1:{port}"))
-    assert ours["probe_success"] == theirs["probe_success"] == {"": 1.0}
-    assert set(theirs) - set(ours) <= THEIRS_ONLY
-    assert ours["probe_ip_addr_hash"] == theirs["probe_ip_addr_hash"]
-
-
 async def test_a_failure_says_its_reason_and_debug_tells_the_story() -> None:
     text = await endpoint().probe("http://127.0.0.1:1/", "web")
     assert 'probe_failure_info{reason="connection_refused"} 1' in text
@@ -160,6 +70,31 @@ async def test_a_failure_says_its_reason_and_debug_tells_the_story() -> None:
     story = await endpoint().probe("http://127.0.0.1:1/?token=x", "web", debug=True)
     assert "refuses connections" in story
     assert "token=x" not in story
+
+
+async def test_debug_shows_the_module_as_it_was_understood_without_its_secrets() -> None:
+    async with serving(web) as port:
+        story = await endpoint().probe(f"http://me:hunter22@127.0.0.1:{port}/?key=abc", "login", debug=True)
+    assert "\nModule configuration:\n" in story
+    assert "  auth: {basic: {username: me, password: ***" in story
+    assert not re.search("sw0rdfish|hunter22|key=abc", story)
+
+
+async def test_a_hostname_is_asked_for_at_the_targets_address() -> None:
+    heads: list[str] = []
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with serving(listens) as port:
+        target = f"http://127.0.0.1:{port}/"
+        await endpoint().probe(target, "web", hostname="shop.example")
+        await endpoint().probe(target, "host", hostname="shop.example")
+        with pytest.raises(ProbeRefusedError, match="contradicts the Host header"):
+            await endpoint().probe(target, "host", hostname="other.example")
+    assert [re.findall("^host: .*$", head, re.MULTILINE) for head in heads] == [["host: shop.example\r"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -221,22 +156,49 @@ def test_own_modules_win_over_the_well_known_ones() -> None:
     }
 
 
+WRONG = {
+    "ping": ("{prober: icmp}", "prober: icmp is not supported: a ping needs rights the agent does not have"),
+    "remote": ("{prober: grpc}", "prober: grpc is not supported: look at the service's HTTP health"),
+    "nothing": ("{http: {}}", "prober: None is not supported: use http, tcp, dns"),
+    "proxied": ("{prober: http, http: {proxy_url: 'http://proxy'}}", "http.proxy_url: not supported"),
+    "typo": ("{prober: http, http: {valid_status_cods: [200]}}", "http.valid_status_cods: not supported"),
+    "broken": (
+        "{prober: http, http: {fail_if_body_matches_regexp: ['(']}}",
+        'http.fail_if_body_matches_regexp: "(" is no regular expression',
+    ),
+    "ahead": (
+        "{prober: http, http: {fail_if_body_matches_regexp: ['(?=a)']}}",
+        'http.fail_if_body_matches_regexp: "(?=a)": (?= is not supported here',
+    ),
+    "one": ("{prober: http, http: {valid_status_codes: 200}}", "http.valid_status_codes: a list is expected"),
+    "text": ("{prober: http, http: {basic_auth: me}}", "http.basic_auth: a table is expected"),
+    "digest": (
+        "{prober: http, http: {authorization: {type: Digest, credentials: x}}}",
+        "http.authorization.type: only Bearer is supported: use headers",
+    ),
+    "both": ("{prober: http, http: {fail_if_ssl: true, fail_if_not_ssl: true}}", "nothing that succeeds"),
+    "twice": (
+        "{prober: http, http: {fail_if_header_matches: [{header: A, regexp: b}, {header: A, regexp: c}]}}",
+        "http.fail_if_header_matches: two rules for the header A are not supported",
+    ),
+    "chaos": ("{prober: dns, dns: {query_name: a.test, query_class: CH}}", "dns.query_class: only IN"),
+    "section": (
+        "{prober: dns, dns: {query_name: a.test, validate_answer_rrs: {fail_if_any: [a]}}}",
+        "dns.validate_answer_rrs.fail_if_any: not supported",
+    ),
+    "labels": (
+        "{prober: tcp, tcp: {query_response: [{expect: a, labels: [{name: b, value: c}]}]}}",
+        "tcp.query_response[0].labels: not supported",
+    ),
+    "time": ("{prober: tcp, timeout: 5}", ""),
+    "times": ("{prober: tcp, timeout: soon}", 'timeout: "soon" is not a duration'),
+}  # fmt: skip
+
+
 def test_what_a_module_asks_for_and_cannot_have_is_reported() -> None:
-    found = parse_modules(
-        msgspec.yaml.decode(
-            "modules:\n"
-            "  ping: {prober: icmp}\n"
-            "  proxied: {prober: http, http: {proxy_url: 'http://proxy'}}\n"
-            "  typo: {prober: http, http: {valid_status_cods: [200]}}\n"
-            "  broken: {prober: http, http: {fail_if_body_matches_regexp: ['(']}}\n"
-            "  fine: {prober: dns, timeout: 2s, dns: {query_name: example.org, query_type: SOA}}\n"
-        )
-    )
-    assert list(found.usable) == ["fine"]
-    assert found.problems == {
-        "ping": "modules.ping.prober: icmp is not supported: use http, tcp, dns",
-        "proxied": "modules.proxied.http.proxy_url: not supported",
-        "typo": "modules.typo.http.valid_status_cods: not supported",
-        "broken": found.problems["broken"],
-    }
-    assert "no regular expression" in found.problems["broken"]
+    written = "".join(f"  {name}: {text}\n" for name, (text, _) in WRONG.items())
+    found = parse_modules(msgspec.yaml.decode(f"modules:\n{written}"))
+    assert list(found.usable) == ["time"]
+    for name, (_, words) in WRONG.items():
+        assert words in found.problems.get(name, ""), name
+        assert found.problems.get(name, "modules.").startswith("modules."), name

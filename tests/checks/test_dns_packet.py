@@ -35,7 +35,7 @@ RECORDS = (
         b"\xc0\x0c\xc0\x0c" + struct.pack("!5I", 2026, 2, 3, 4, 5),
         "example.org example.org 2026 2 3 4 5",
     ),
-    ("CAA", b"\0\x05", "\\# 2 0005"),
+    ("CAA", b"\x80\x05issueca.test", '128 issue "ca.test"'),
 )
 
 
@@ -45,6 +45,19 @@ def test_each_type_is_read(kind: str, data: bytes, text: str) -> None:
     (found,) = message.answers
     assert (found.name, found.type, found.ttl_s, found.data) == ("example.org", kind, 60, text)
     assert (message.rcode, message.question, message.truncated) == ("NOERROR", ("example.org", "A"), False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "zone"),
+    [
+        ("MX", b"\0\x0a\x04Mail\xc0\x0c", "10 Mail.example.org."),
+        ("TXT", b'\x03v=1\x05 a"\\\n', r'"v=1" " a\"\\\010"'),
+        ("CNAME", b"\0", "."),
+    ],
+)
+def test_a_record_reads_like_a_line_of_a_zone_file(kind: str, data: bytes, zone: str) -> None:
+    (found,) = parse_message(reply(record(kind, data))).answers
+    assert str(found) == f"example.org.\t60\tIN\t{kind}\t{zone}"
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -140,6 +142,65 @@ async def test_a_trace_goes_with_each_look_and_into_the_evidence(origin: Origin)
     match = re.search(r"traceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\r\n", origin.heads[0])
     assert match is not None
     assert evidence(finding, "trace_id") == match[1]
+
+
+async def test_a_password_and_a_secret_may_stand_in_files_and_change_there(
+    origin: Origin, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("one\n")
+    given = check(origin.url, auth={"basic": {"username": "me", "password_file": str(file)}})
+    await given.probe()
+    file.write_text("two\n")
+    await given.probe()
+    await given.close()
+    file.unlink()
+    lost = await look(given)
+    sent = [re.search("authorization: Basic (.*)\r\n", head) for head in origin.heads]
+    assert [base64.b64decode(one[1]) for one in sent if one] == [b"me:one", b"me:two"]
+    assert (lost.state, lost.reason) == ("unknown", "config")
+    assert lost.message.endswith(f"the secret in {file} cannot be read: No such file or directory")
+
+
+async def test_a_token_that_is_refused_is_not_used_again() -> None:
+    issued = 0
+    revoked: set[str] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal issued
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        body, status = "{}", "200 OK"
+        if head.startswith("POST"):
+            await reader.readexactly(len("grant_type=client_credentials"))
+            issued += 1
+            body = f'{{"access_token": "t{issued}", "expires_in": 3600}}'
+        elif any(f"Bearer {token}\r\n" in head for token in revoked):
+            status = "401 Unauthorized"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    auth = {"oauth2": {"token_url": f"{url}token", "client_id": "id", "client_secret": "s"}}
+    one = check(url, auth=auth)
+    seen = [(await one.probe()).reason]
+    revoked.add("t1")
+    seen += [(await one.probe()).reason, (await one.probe()).reason]
+    await one.close()
+    server.close()
+    assert (seen, issued) == (["ok", "status", "ok"], 2)
+
+
+async def test_a_silent_token_server_is_not_blamed_on_the_target(origin: Origin) -> None:
+    silent = Origin(mute=True)
+    silent.server = await asyncio.start_server(silent.handle, "127.0.0.1", 0)
+    silent.port = silent.server.sockets[0].getsockname()[1]
+    auth = {"oauth2": {"token_url": silent.url, "client_id": "id", "client_secret": "s"}}
+    finding = await look(check(origin.url, auth=auth, timeout=0.2))
+    silent.kill()
+    assert (finding.state, finding.reason) == ("unknown", "config")
+    assert finding.message == f"{origin.url} was not asked: the token server did not answer in time"
 
 
 async def test_latency_is_the_servers_own_time(origin: Origin) -> None:

@@ -150,6 +150,34 @@ ANSWERS: tuple[tuple[str, Callable[[bytes], tuple[bytes, ...]], dict[str, Any], 
 )
 
 
+RULES: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"answer_records": {"each": [r"^example\.org\.\t60\tIN\tA\t10\."]}}, "up ok"),
+    ({"answer_records": {"each": ["1$"]}}, "has example.org. 60 IN A 10.0.0.2, not like 1$"),
+    ({"answer_records": {"none": ["2$"]}}, "has example.org. 60 IN A 10.0.0.2, like 2$"),
+    ({"answer_records": {"some": ["7$", "2$"]}}, "up ok"),
+    ({"answer_records": {"some": ["7$", "8$"]}}, "has no record like 7$ or 8$"),
+    ({"authority_records": {"each": ["NS"]}}, "authority section has no record at all, expected one like NS"),
+    ({"authority_records": {"all": ["NS"], "none": ["A"]}}, "up ok"),
+    ({"additional_records": {"some": ["A"]}}, "additional section has no record like A"),
+)
+
+
+@pytest.mark.parametrize(("options", "wanted"), RULES)
+async def test_each_section_of_an_answer_can_be_judged(options: dict[str, Any], wanted: str) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        lambda: Server(lambda q: (reply(q, ONE, TWO),)), local_addr=("127.0.0.1", 0)
+    )
+    table = {"server": "127.0.0.1", "port": transport.get_extra_info("sockname")[1], "name": "example.org"}
+    finding = await probe("dns", {**table, **options})
+    transport.close()
+    if wanted == "up ok":
+        assert verdict(finding) == wanted, finding.message
+    else:
+        assert verdict(finding) == "down body_match"
+        assert wanted in finding.message
+
+
 @pytest.mark.parametrize(
     ("answer", "options", "wanted"), [case[1:] for case in ANSWERS], ids=[str(case[0]) for case in ANSWERS]
 )

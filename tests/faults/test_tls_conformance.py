@@ -151,6 +151,12 @@ def fading_middle(pki: Pki) -> ssl.SSLContext:
     return pki.server(sign("leaf", by=middle), middle)
 
 
+def surplus_expired(pki: Pki) -> ssl.SSLContext:
+    """Beside the way to trust an old certificate is sent, as for years with a well-known authority."""
+    old = sign("Old Cross", by=pki.root, authority=True, starts=-9 * DAY, ends=-1 * DAY)
+    return pki.server(sign("leaf", by=pki.middle), pki.middle, old)
+
+
 def common_name_only(pki: Pki) -> ssl.SSLContext:
     return pki.server(sign("localhost", by=pki.root, hosts=()))
 
@@ -187,6 +193,7 @@ OPEN = {"verify": False}
 CASES = (
     Case(name="good", server=leaf(), verdict="up ok"),
     Case(name="chain", server=leaf(by="middle", chain=("middle",)), verdict="up ok"),
+    Case(name="surplus-expired", server=surplus_expired, verdict="up ok"),
     Case(name="ip", server=leaf(hosts=("127.0.0.1",)), verdict="up ok", host="127.0.0.1"),
     Case(name="ip-not-named", server=leaf(), verdict=HOSTNAME, host="127.0.0.1"),
     Case(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.platform.load import resolve
@@ -54,6 +54,7 @@ def test_random_yaml_like_text(text: str) -> None:
 
 
 @given(VALUES)
+@example({"environments": {"platform": "\n"}})
 @settings(max_examples=200, deadline=None)
 def test_random_documents_of_our_own_words(value: object) -> None:
     import yaml
