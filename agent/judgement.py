@@ -85,6 +85,8 @@ class Judgement:
         isolation = self.judge.isolation
         if look.verdict.doubt and isolation.reach is Reach.CLEAR:
             self._ask_canaries()
+        if look.verdict.doubt and not look.verdict.doubt_good:
+            self._dispatcher.prepare()
         if look.verdict.state is look.before.state:
             return
         if not isolation.may_be_us(key):

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _FAILOVER_AFTER_S: Final = 60.0
 _LOOK_EVERY_S: Final = 5.0
 _PING_STOPS_AFTER_S: Final = 300.0
+_PREPARE_EVERY_S: Final = 30.0
 
 
 class Trial(Struct, frozen=True, kw_only=True):
@@ -79,6 +80,7 @@ class Dispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._failed_over: set[tuple[str, str]] = set()
+        self._prepared: float | None = None
         journal.on_outbox(self._enqueued)
 
     async def run(self) -> None:
@@ -117,6 +119,14 @@ class Dispatcher:
         """Try everything that waits now: the network is back."""
         for lane in self._lanes.values():
             lane.hurry()
+
+    def prepare(self) -> None:
+        """Something may have failed: what a page needs is got ready while the doubt is looked into."""
+        now = self._clock.monotonic_s()
+        if self._prepared is None or now - self._prepared >= _PREPARE_EVERY_S:
+            self._prepared = now
+            for lane in self._lanes.values():
+                lane.prepare()
 
     def status(self) -> tuple[LaneStatus, ...]:
         """How each channel does."""

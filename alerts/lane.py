@@ -113,6 +113,11 @@ class Lane:
         self._hurried = True
         self._wake.set()
 
+    def prepare(self) -> None:
+        """There may be something to say in a moment: begin what takes long to begin."""
+        if not self._porter.busy:
+            self._porter.warm(self._unusable)
+
     def overdue(self, after_s: float) -> tuple[OutboxRow, ...]:
         """Rows that nobody has taken for so long, oldest first."""
         now = self._clock.monotonic_s()

@@ -268,6 +268,29 @@ async def test_a_defect_of_a_notifier_is_retried_and_never_loses_the_page() -> N
     assert broken.calls == 2
 
 
+async def test_a_doubt_gets_every_channel_ready_at_most_twice_a_minute() -> None:
+    class Slow:
+        dedups = False
+
+        def __init__(self) -> None:
+            self.begun = 0
+
+        def deliver(self, _: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
+            raise AssertionError((deadline_s, ref))
+
+        def warm(self) -> None:
+            self.begun += 1
+
+    slow, clock = Slow(), SteppedClock()
+    async with posted({"a": hook("http://x")}, clock=clock, build=lambda _: slow) as post:
+        post.dispatcher.prepare()
+        post.dispatcher.prepare()
+        await until(lambda: slow.begun == 1)
+        clock.ahead_s += 30
+        post.dispatcher.prepare()
+        await until(lambda: slow.begun == 2)
+
+
 async def test_what_was_queued_when_the_process_died_is_sent_by_the_next_and_marked(tmp_path: Path) -> None:
     first = Journal(tmp_path / "j.db")
     every = channels({"a": hook("http://x")}, "production")
