@@ -71,7 +71,7 @@ def respond(
     try:
         match (method, *parts):
             case ("GET", "status"):
-                return _json(_status(now_s))
+                return _json(_status(desks, now_s))
             case ("GET", "receivers"):
                 return _json([{"name": name} for name in _receivers(desks)])
             case ("GET", "alerts"):
@@ -102,13 +102,20 @@ def _missing(identity: str) -> Response:
     return Response(status=404, body=msgspec.json.encode(f"no silence {identity} is in force"))
 
 
-def _status(now_s: float) -> dict[str, object]:
+def _status(desks: Sequence[Desk], now_s: float) -> dict[str, object]:
     return {
         "cluster": {"name": "gaia", "status": "disabled", "peers": []},
         "versionInfo": dict.fromkeys(_VERSION_PARTS, "") | {"version": "gaia"},
-        "config": {"original": "# this is gaia: see gaia.yaml"},
+        "config": {"original": _config(desks)},
         "uptime": rfc3339(now_s),
     }
+
+
+def _config(desks: Sequence[Desk]) -> str:
+    """Our receivers as an Alertmanager's file (JSON is YAML), so that amtool can show it."""
+    names = _receivers(desks) or ("nobody",)
+    document = {"route": {"receiver": names[0]}, "receivers": [{"name": name} for name in names]}
+    return "# made by gaia from gaia.yaml, which is what counts\n" + msgspec.json.encode(document).decode()
 
 
 def _receivers(desks: Sequence[Desk]) -> tuple[str, ...]:
@@ -129,10 +136,17 @@ def _alerts(
         ("silenced", lambda view: bool(view.silenced_by)),
         ("inhibited", lambda view: bool(view.inhibited_by)),
     )
+    if "receiver" in query:
+        receiver = matcher("receiver", query["receiver"][0], is_regex=True)
+        shown = [view for view in shown if any(receiver.matches({"receiver": name}) for name in _told(view))]
     for name, has in wanted:
         if query.get(name, ["true"])[0] == "false":
             shown = [view for view in shown if not has(view)]
     return [_gettable(view, now_s) for view in shown]
+
+
+def _told(view: AlertView) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(channel.partition("/")[0] for channel in view.told))
 
 
 def _suppressed(view: AlertView) -> bool:
@@ -148,7 +162,7 @@ def _gettable(view: AlertView, now_s: float) -> dict[str, object]:
         "updatedAt": rfc3339(now_s),
         "fingerprint": view.fingerprint,
         "generatorURL": view.annotations.get("generator_url", ""),
-        "receivers": [{"name": name} for name in dict.fromkeys(one.partition("/")[0] for one in view.told)],
+        "receivers": [{"name": name} for name in _told(view)],
         "status": {
             "state": "suppressed" if _suppressed(view) else "active" if view.told else "unprocessed",
             "silencedBy": [view.silenced_by] if view.silenced_by else [],

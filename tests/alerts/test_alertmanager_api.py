@@ -211,3 +211,25 @@ def test_amtool_lists_alerts_and_makes_and_ends_silences() -> None:
         amtool("alert", "add", "alertname=Foo", "service=nats", "severity=page", "--end=2027-01-16T00:00:00Z")
         assert "trigger Foo nats" in desk.world.said()
         assert "disabled" in amtool("cluster", "show")
+
+
+@pytest.mark.skipif(AMTOOL is None, reason="amtool (Debian: prometheus-alertmanager) is not installed")
+def test_amtool_edits_silences_chooses_receivers_and_shows_what_we_are() -> None:
+    desk = WorldDesk()
+    desk.world.kill("postgres")
+    end = "--end=2027-01-16T00:00:00Z"
+    with Server(desk) as server:
+        amtool = server.amtool
+        assert "database_down" in amtool("alert", "query", "--receiver=on_call")
+        assert "database_down" not in amtool("alert", "query", "--receiver=somebody")
+        made = amtool(
+            "silence", "add", "--author=mira", "--comment=one", end, 'alertname=~"data.*|broker.*"'
+        ).strip()
+        edited = amtool("silence", "update", "--comment=two", made)
+        assert "two" in edited
+        (active,) = [one for one in desk.judge.silences() if one.active(desk.world.now_s)]
+        assert (active.comment, active.author) == ("two", "mira")
+        assert active.id != made
+        assert active.id in amtool("silence", "query", "alertname=~data.*|broker.*")
+        assert '"on_call"' in amtool("config", "show")
+        assert "on_call" in amtool("config", "routes", "test", "alertname=anything")
