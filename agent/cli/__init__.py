@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("agent.cli.doctor", "what is wrong with this installation, and what it may not see"),
     "schema": ("agent.cli.schema", "print the JSON Schema of gaia.yaml, for editors"),
     "init": ("agent.cli.init", "write a first gaia.yaml from fly*.toml files or running services"),
+    "import": ("agent.cli.import_", "an alertmanager.yml as tables of gaia.yaml, and what has no equivalent"),
     "config": ("agent.cli.config", "show what is in effect in one environment, and where it comes from"),
 }
 
