@@ -147,6 +147,9 @@ class Agent:
     def _counted(self, sample: RequestSample) -> None:
         self._judgements[sample.env].requests(sample)
         self._history.add_requests(sample)
+        self._watching.kit.apps.used((sample.env, sample.service)).count(
+            sample.source, sample.incarnation, sample.total, at_s=sample.at_s, born_s=sample.born_s
+        )
 
     def _decided(self, transition: Transition) -> None:
         alert = next((one for one in self._source.alerts() if one.id == transition.fingerprint), None)

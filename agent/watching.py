@@ -10,11 +10,12 @@ from agent.board import Board, EventKind
 from agent.platform.scope import Scope
 from agent.prober import Look, Prober, Watch
 from agent.watches import watches
+from checks.apps import Ask, Asker, proxied_app
 from checks.catalog import ProbeKit
 from checks.clock import Clock
 from checks.observation import Occasion
 from checks.resolver import CachingResolver
-from checks.target import TargetKey
+from checks.target import Kind, TargetKey
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,19 @@ class Watching:
             self._all_seen.set()
         if look.verdict.state is not look.before.state:
             self._changed(look)
+        self._note_requests(look)
         self._told(look)
+
+    def _note_requests(self, look: Look) -> None:
+        """Tell the machines check which of our requests may have started a machine."""
+        key, at_s = look.observation.target.key, look.observation.at_s
+        if look.row.target.kind is not Kind.SERVICE:
+            return
+        apps = self.kit.apps
+        if proxied_app(look.row.target.address) is not None:
+            apps.asked((key.env, key.service), Ask(at_s=at_s, by=Asker.AGENT, what=key.service))
+        for service in look.row.depends_on:
+            apps.asked((key.env, service), Ask(at_s=at_s, by=Asker.HEALTH, what=key.service))
 
     def _changed(self, look: Look) -> None:
         key, verdict = look.observation.target.key, look.verdict

@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
+from checks.apps import Apps
 from checks.check import Check, Sentinel
 from checks.clock import Clock
 from checks.target import Target
@@ -36,12 +37,26 @@ MODULES: Final[dict[str, str]] = {
 
 
 class MeasureInfo(Struct, frozen=True, kw_only=True):
-    """A series a check may emit through `Finding.measures`, beside `env, service, check, vantage`."""
+    """A series a check may emit through `Finding.measures`, beside `env, service, check, vantage`.
+
+    A histogram is emitted as its parts, `_bucket` with the label `le`, `_count` and `_sum`.
+    """
 
     name: str
-    type: Literal["gauge", "counter"]
+    type: Literal["gauge", "counter", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> dict[str, tuple[str, ...]]:
+        """Each series' name and labels."""
+        if self.type != "histogram":
+            return {self.name: self.labels}
+        return {
+            f"{self.name}_bucket": (*self.labels, "le"),
+            f"{self.name}_count": self.labels,
+            f"{self.name}_sum": self.labels,
+        }
 
 
 class Resolver(Protocol):
@@ -64,6 +79,7 @@ class ProbeKit(Struct, frozen=True, kw_only=True):
 
     clock: Clock
     resolver: Resolver
+    apps: Apps = field(default_factory=Apps)
 
 
 class CheckKind(Struct, frozen=True, kw_only=True):

@@ -177,6 +177,8 @@ class Reason(StrEnum):
     FLY_CHECKS = "fly.checks", "The platform's own health checks fail."
     FLY_DEPLOYING = "fly.deploying", "A deploy is in progress."
     FLY_DRIFT = "fly.drift", "Machines of one app differ in image, size or region."
+    FLY_WOKEN = "fly.woken", "Something other than its users wakes the app or keeps it awake."
+    FLY_WOKEN_BY_AGENT = "fly.woken_by_agent", "A probe of the agent itself woke the app."
 
     # The host.
     HOST_CPU = "host.cpu", "The CPU is busy."

@@ -22,6 +22,17 @@ class Answer(Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+def check_base(url: str, *, key: str) -> None:
+    """Raises ValueError with the remedy when the value of `key` is no http(s) URL; it is not repeated."""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"{key} must be a URL that starts with http:// or https:// and names a host")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"the port in {key} must be a number from 1 to 65535") from error
+
+
 class SmallGet:
     """GETs below one URL, each on its own connection."""
 
@@ -34,10 +45,9 @@ class SmallGet:
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Raises ValueError when `url` is not an http(s) URL. `headers` may hold a token: never shown."""
+        check_base(url, key="the address")
         parts = urlsplit(url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(f'expected an http:// or https:// URL, not "{parts.scheme}://"')
-        self._host = parts.hostname
+        self._host = parts.hostname or ""
         self._port = parts.port or _DEFAULT_PORTS[parts.scheme]
         self._path = parts.path.rstrip("/")
         self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None

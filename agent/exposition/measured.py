@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -68,20 +69,24 @@ def key_of(kind: Kind, finding: Finding) -> LayoutKey:
     return http, phases, tuple((item.name, item.labels) for item in finding.measures)
 
 
-def layout_of(key: LayoutKey, declared: frozenset[str]) -> Layout:
-    """The layout itself; a measure of a name that is not `declared` has no place in it."""
+def layout_of(key: LayoutKey, declared: Mapping[str, str]) -> Layout:
+    """The layout itself. `declared` gives each series' family, which a histogram's parts share.
+
+    A measure of a name that is not in there has no place.
+    """
     http, phases, measures = key
     places: dict[str, Place] = {}
     if phases:
         name = _HTTP_PHASES if http else _OTHER_PHASES
         lines = tuple(Line(labels=(("phase", phase.value),)) for phase in phases)
         places[name] = Place(Shape(name, lines), tuple(range(len(phases))), of_phases=True)
-    found: dict[str, dict[Labels, int]] = {}
+    found: dict[str, dict[Line, int]] = {}
     for index, (name, labels) in enumerate(measures):
-        if name in declared:
+        family = declared.get(name)
+        if family is not None:
             # The last of two equal series counts: there may be only one.
-            found.setdefault(name, {})[labels] = index
-    for name, by_labels in found.items():
-        shape = Shape(name, tuple(Line(labels=labels) for labels in by_labels))
-        places[name] = Place(shape, tuple(by_labels.values()), of_phases=False)
+            line = Line(suffix=name.removeprefix(family), labels=labels)
+            found.setdefault(family, {})[line] = index
+    for family, by_line in found.items():
+        places[family] = Place(Shape(family, tuple(by_line)), tuple(by_line.values()), of_phases=False)
     return Layout(http, phases, measures, places, sum(place.shape.lines for place in places.values()))

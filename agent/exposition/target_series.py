@@ -49,7 +49,7 @@ class TargetSeries:
         `edges_s` are the thresholds configured anywhere: each becomes an edge of the latency histogram.
         """
         self._document = document
-        self._declared = frozenset(metric.name for metric in TARGETS)
+        self._declared = {metric.name: metric.name for metric in TARGETS}
         self._undeclared: set[str] = set()
         self._edges = tuple(sorted({*LATENCY_EDGES_S, *(float(edge) for edge in edges_s)}))
         self._targets: dict[TargetKey, _Counts] = {}
@@ -66,7 +66,7 @@ class TargetSeries:
         infos = tuple(measures)
         for info in infos:
             self._document.declare(Family(name=info.name, type=Type(info.type), help=info.help))
-        self._declared |= {info.name for info in infos}
+        self._declared |= {series: info.name for info in infos for series in info.series}
         self._layouts.clear()
         for counts in self._targets.values():
             counts.shared = None

@@ -22,10 +22,10 @@ from agent.platform.model import (
     Security,
     Service,
     Vantage,
-    through_fly_proxy,
 )
 from agent.platform.problem import Problems, nearest
 from agent.platform.tree import Mapping, Node, Scalar, Sequence, is_null, only, without
+from checks.apps import proxied_app
 from checks.catalog import kind as check_kind
 from checks.catalog import names as check_names
 from checks.http.options import HttpOptions, check_url
@@ -286,4 +286,4 @@ def _ways(service: Service) -> list[tuple[str, str]]:
     urls = {"public": service.url, "internal": service.internal_url}
     ways: list[tuple[str, str]] = [(way, url) for way in wanted if (url := urls[way])]
     ways += [(f"instance_{number}", url) for number, url in enumerate(service.instances, start=1)]
-    return [(way, url) for way, url in ways if not (service.asleep_allowed and through_fly_proxy(url))]
+    return [(way, url) for way, url in ways if not (service.asleep_allowed and proxied_app(url) is not None)]

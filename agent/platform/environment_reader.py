@@ -14,6 +14,7 @@ from agent.platform.careful import Unset
 from agent.platform.components import ComponentReader
 from agent.platform.convert import Reader
 from agent.platform.effective import own_view
+from agent.platform.implied import left_alone
 from agent.platform.model import Agent, Broker, Environment, Host, Security, Table, Variable
 from agent.platform.probe_section import modules, own_addresses
 from agent.platform.problem import Problems
@@ -80,6 +81,12 @@ class EnvironmentReader:
             probe_modules=modules(
                 self._root, self._top("probe_modules", dict[str, Any]) or {}, self._problems
             ),
+        )
+        scope = msgspec.structs.replace(
+            scope,
+            databases={
+                name: left_alone(database, scope.services) for name, database in scope.databases.items()
+            },
         )
         if probe_targets is not None:
             return scope

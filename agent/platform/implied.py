@@ -15,9 +15,19 @@ def with_machines(service: Service, agent: Agent) -> Service:
     machines = service.machines
     if service.app is None or machines is None or "machines" in service.checks:
         return service
-    from checks.machines.check import MachinesOptions
+    from checks.machines.options import MachinesOptions
 
-    options = MachinesOptions(app=service.app, minimum=machines.min, token=agent.fly_token or None)
+    size = service.resources.effective if service.resources is not None else None
+    options = MachinesOptions(
+        app=service.app,
+        minimum=machines.min,
+        regions=machines.regions if machines.min else (),
+        memory=size.memory if size is not None else None,
+        cpus=size.cpus if size is not None else None,
+        cpu_kind=size.cpu_kind if size is not None else None,
+        start_within=machines.start_within,
+        token=agent.fly_token or None,
+    )
     checks = _added(service.checks, "machines", service.interval, service.timeout, options)
     return msgspec.structs.replace(service, checks=checks)
 
@@ -40,6 +50,21 @@ def with_backups(database: Database) -> Database:
     interval = Duration(max(60.0, database.interval))
     checks = _added(database.checks, "backups", interval, database.timeout, options)
     return msgspec.structs.replace(database, checks=checks)
+
+
+def left_alone(database: Database, services: Mapping[str, Service]) -> Database:
+    """`database`, asked only while an app that needs it is started, where it and all of them may sleep."""
+    options = database.options
+    from checks.postgres.options import PostgresOptions
+
+    if not isinstance(options, PostgresOptions) or options.hold or database.app is None:
+        return database
+    users = [service for service in services.values() if database.name in service.depends_on]
+    apps = tuple(service.app for service in users if service.app is not None and service.asleep_allowed)
+    if options.only_while_started or not apps or len(apps) < len(users):
+        return database
+    options = msgspec.structs.replace(options, only_while_started=apps)
+    return msgspec.structs.replace(database, options=options)
 
 
 def _added(

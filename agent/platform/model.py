@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -281,9 +280,3 @@ class Security(Table, frozen=True, kw_only=True):
     internal_traffic: Literal["https", "private_network"] = "private_network"
     require_api_key: bool = False
     access_log: bool = False
-
-
-def through_fly_proxy(url: str) -> bool:
-    """Whether a request to `url` goes through Fly.io's proxy, which starts stopped machines."""
-    host = urlsplit(url).hostname or ""
-    return host.endswith((".fly.dev", ".flycast"))

@@ -83,6 +83,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     private_ip: str = ""
     host_status: str = "ok"
+    cordoned: bool = False
     updated_at: str = ""
     image_ref: Image = Image()
     config: Config = Config()

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
-from checks.catalog import CheckKind, MeasureInfo, ProbeKit
-from checks.finding import Finding, Measure, State
-from checks.limits import Profile, profile_of
-from checks.machines import api, decide, names
+from checks.catalog import CheckKind, ProbeKit
+from checks.finding import Evidence, Finding, Measure, State
+from checks.limits import profile_of
+from checks.machines import api, asking, decide, names
 from checks.machines.api import Machine
-from checks.machines.decide import Seen
+from checks.machines.asking import Asked, Asker
+from checks.machines.options import MEASURES, MachinesOptions
+from checks.machines.seen import Seen
+from checks.machines.waking import Waking
 from checks.problem import Problem, finding_of
-from checks.reason import Reason
-from checks.secret import Secret
 from checks.small_get import SmallGet
 from checks.target import Target
-from checks.units import Duration
 
 _DAY_S: Final = 86400.0
 _STALE_S: Final = 1.0
-
-
-class MachinesOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to look at the machines of one Fly.io app, without ever waking one.
-
-    `minimum`: how many must be started; 0 where the app may sleep.
-    `token`: a read-only token for the Machines API. None: DNS alone is asked, and less is known.
-    `nameserver`: the private network's. `port`, `health`: asked on each started machine over the private
-    network, which neither wakes nor counts as load. `port` None: not asked.
-    """
-
-    app: str
-    minimum: int = 0
-    token: Secret | None = None
-    api_url: str = "https://api.machines.dev"
-    api_every: Duration = Duration(30)
-    nameserver: str = "fdaa::3"
-    nameserver_port: int = 53
-    port: int | None = None
-    health: str = "/health?shallow=1"
-    profile: Profile = "auto"
-    answer_within: Duration = Duration(2)
 
 
 class MachinesCheck:
@@ -53,12 +32,14 @@ class MachinesCheck:
         self._options = options
         self._kit = kit
         self._within_s = float(options.answer_within)
-        self._production = profile_of(target.key.env, options.profile) == "production"
+        self._profile = profile_of(target.key.env, options.profile)
         token = options.token
         headers = (("Authorization", f"Bearer {token.reveal()}"),) if token is not None else ()
         self._api = SmallGet(options.api_url, kit.resolver, headers=headers) if token is not None else None
         self._machines: tuple[Machine, ...] | None = None
         self._listed_s = float("-inf")
+        self._asker = Asker(options, kit)
+        self._waking = Waking(options, kit, (target.key.env, target.key.service))
 
     async def probe(self) -> Finding:
         seen = await self._state(fresh=False)
@@ -68,20 +49,33 @@ class MachinesCheck:
             # What was true half a minute ago is no ground for a page.
             seen = await self._state(fresh=True)
             problems = decide.decide(seen)
-        silent = await self._ask_started(seen) if seen.started else ()
-        if silent:
+        asked = Asked()
+        if seen.started and self._waking.may_ask(seen):
+            asked = await self._asker.ask(asking.started_ids(seen))
+        if asked.silent:
             # A machine that went to sleep meanwhile is silent too: its state decides, not its silence.
             seen = await self._state(fresh=True)
             problems = decide.decide(seen)
-            problems += tuple(problem for id_, problem in silent if id_ in _started_ids(seen))
-        return finding_of(
-            problems,
-            fine=f"{seen.app} has {seen.started} of {seen.deployed} machines started",
-            measures=self._measures(seen),
-        )
+            problems += asking.judge(asked, seen, self._waking, self._options)
+        self._waking.healthy(seen, asked.well)
+        return self._finding(seen, problems)
 
     async def close(self) -> None:
         """Nothing is kept open."""
+
+    def _finding(self, seen: Seen, problems: tuple[Problem, ...]) -> Finding:
+        said = tuple(self._waking.problems(seen))
+        rests = any(problem.state is State.ASLEEP for problem in problems)
+        found = finding_of(
+            # Of a sleeping app nothing else is said but that it sleeps; who woke it is evidence then.
+            problems if rests else (*problems, *said),
+            fine=f"{seen.app} has {seen.started} of {seen.deployed} machines started",
+            measures=(*self._measures(seen), *self._waking.measures()),
+        )
+        if not rests:
+            return found
+        told = tuple(Evidence(name=str(problem.reason), value=problem.message) for problem in said)
+        return replace(found, evidence=found.evidence + told)
 
     def _is_bad(self, problems: tuple[Problem, ...]) -> bool:
         return any(problem.state in (State.DOWN, State.DEGRADED) for problem in problems)
@@ -91,65 +85,51 @@ class MachinesCheck:
 
     async def _state(self, *, fresh: bool) -> Seen:
         options = self._options
-        try:
-            roll = await names.roll(
-                options.app,
-                server=options.nameserver,
-                port=options.nameserver_port,
-                within_s=self._within_s,
-            )
-        except names.NamesUnknownError:
-            roll = None
         due = fresh or self._now_s() - self._listed_s >= options.api_every
-        if self._api is not None and (due or _disagree(roll, self._machines)):
-            self._machines = await self._list()
-            self._listed_s = self._now_s()
+        if self._api is not None and due:
+            # Both at once: an agent outside the private network waits for a name server that never answers.
+            roll, _ = await asyncio.gather(self._roll(), self._refresh())
+        else:
+            roll = await self._roll()
+            if self._api is not None and _disagree(roll, self._machines):
+                await self._refresh()
         return Seen(
             app=options.app,
             at_s=self._kit.clock.wall_s(),
             names=roll,
             machines=self._machines,
             minimum=options.minimum,
-            production=self._production,
+            regions=options.regions,
+            size=options.size(),
+            profile=self._profile,
         )
+
+    async def _roll(self) -> names.Roll | None:
+        options = self._options
+        server, port = options.nameserver, options.nameserver_port
+        try:
+            return await names.roll(options.app, server=server, port=port, within_s=self._within_s)
+        except names.NamesUnknownError:
+            return None
+
+    async def _refresh(self) -> None:
+        self._machines = await self._list()
+        self._listed_s = self._now_s()
 
     async def _list(self) -> tuple[Machine, ...] | None:
         assert self._api is not None, "asked only with a token"
         try:
             async with asyncio.timeout(self._within_s):
-                return await api.machines(self._api, self._options.app)
+                machines = await api.machines(self._api, self._options.app)
         except (OSError, ValueError, TimeoutError):
             return None
+        self._kit.apps.saw(self._options.app, machines, at_s=self._now_s())
+        self._waking.listed(machines)
+        return machines
 
-    async def _ask_started(self, seen: Seen) -> tuple[tuple[str, Problem], ...]:
-        port = self._options.port
-        if port is None:
-            return ()
-        asked = [self._ask(id_, port) for id_ in sorted(_started_ids(seen))]
-        return tuple(one for one in await asyncio.gather(*asked) if one is not None)
-
-    async def _ask(self, id_: str, port: int) -> tuple[str, Problem] | None:
-        """Over the private network only: *.flycast and *.fly.dev go through the proxy, which wakes."""
-        host = f"{id_}.vm.{self._options.app}.internal"
-        get = SmallGet(f"http://{host}:{port}", self._kit.resolver, headers=(("X-Gaia-Probe", "1"),))
-        try:
-            async with asyncio.timeout(self._within_s):
-                answer = await get.get(self._options.health)
-        except TimeoutError:
-            why = f"did not answer within {self._options.answer_within}"
-        except (OSError, ValueError) as error:
-            why = f"cannot be asked ({error})"
-        else:
-            if answer.status < 500:
-                return None
-            why = f"answers with status {answer.status}"
-        words = f"machine {id_} of {self._options.app} is started and {why}: read its logs"
-        state = State.DEGRADED
-        return id_, Problem(state=state, reason=Reason.FLY_CHECKS, message=words, urgent=True)
-
-    def _measures(self, seen: Seen) -> tuple[Measure, ...]:
+    def _measures(self, seen: Seen) -> Iterator[Measure]:
         if seen.names is None and seen.machines is None:
-            return ()
+            return
         plain = {
             "gaia_machine_started": float(seen.started),
             "gaia_machine_deployed": float(seen.deployed),
@@ -164,7 +144,7 @@ class MachinesCheck:
             plain["gaia_machine_exits_last_day"] = float(
                 sum(event.exit is not None and event.at_s > since_s for event in events)
             )
-        return tuple(Measure(name=name, value=value) for name, value in plain.items())
+        yield from (Measure(name=name, value=value) for name, value in plain.items())
 
 
 def _disagree(roll: names.Roll | None, machines: tuple[Machine, ...] | None) -> bool:
@@ -174,21 +154,4 @@ def _disagree(roll: names.Roll | None, machines: tuple[Machine, ...] | None) -> 
     return roll.started != {machine.id for machine in machines if machine.state == "started"}
 
 
-def _started_ids(seen: Seen) -> frozenset[str]:
-    if seen.machines is not None:
-        return frozenset(machine.id for machine in seen.machines if machine.state == "started")
-    return seen.names.started if seen.names is not None else frozenset()
-
-
-def _gauge(name: str, text: str) -> MeasureInfo:
-    return MeasureInfo(name=f"gaia_machine_{name}", type="gauge", help=text)
-
-
-MEASURES: Final = (
-    _gauge("started", "Machines that are started."),
-    _gauge("deployed", "Machines that exist."),
-    _gauge("minimum", "Machines that must be started."),
-    _gauge("starts_last_day", "Starts within the last day, as far as events are kept: what waking costs."),
-    _gauge("exits_last_day", "Exits within the last day, as far as events are kept."),
-)
 KIND: Final = CheckKind(name="machines", options=MachinesOptions, build=MachinesCheck, measures=MEASURES)

@@ -10,6 +10,7 @@ from checks.limits import Profile
 from checks.nats.place import Place, parse_urls
 from checks.nats.thresholds import Thresholds
 from checks.secret import Secret
+from checks.small_get import check_base
 from checks.units import Duration, Size
 
 
@@ -51,6 +52,10 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gateways: tuple[str, ...] = ()
     memory: Size | None = None
     account_connections: int | None = None
+
+    def __post_init__(self) -> None:
+        for url in self.monitors():
+            check_base(url, key="monitor_url")
 
     def places(self) -> tuple[Place, ...]:
         """Raises ValueError when `url` is not a list of NATS URLs."""

@@ -12,6 +12,8 @@ from checks.catalog import ProbeKit
 from checks.finding import Finding, Measure, Phase, PhaseTime, State
 from checks.limits import chosen
 from checks.postgres import faults, judge_vitals, vitals
+from checks.postgres.flex import FlexSource
+from checks.postgres.gate import Gate
 from checks.postgres.knock import Knock, Knocker, Stage
 from checks.postgres.options import PostgresOptions
 from checks.postgres.reading import Reading
@@ -40,11 +42,34 @@ class PostgresCheck:
         self._knocker = Knocker(session.place, kit.resolver, kit.clock)
         self._session = session
         self._limits = effective(target.key.env, options.profile, options.thresholds)
-        self._signals = Signals(session, options, self._limits, kit.clock, environment=target.key.env)
+        self._flex = (
+            FlexSource(options.flycheck_url, options.haproxy_url, kit.resolver)
+            if options.flycheck_url or options.haproxy_url
+            else None
+        )
+        self._gate = Gate(
+            options.only_while_started,
+            kit,
+            shown=session.place.shown,
+            nameserver=(options.nameserver, options.nameserver_port),
+            within_s=float(options.answer_within),
+        )
+        self._signals = Signals(
+            session,
+            options,
+            self._limits,
+            kit.clock,
+            environment=target.key.env,
+            flex_source=self._flex,
+        )
         self._starting_since_s: float | None = None
         self._asked_wall_s = 0.0
 
     async def probe(self) -> Finding:
+        left_alone = await self._gate.closed()
+        if left_alone is not None:
+            await self._session.close()
+            return left_alone
         started = self._clock.monotonic_s()
         finding = await self._look(started)
         return self._with_grace(finding)
@@ -66,6 +91,9 @@ class PostgresCheck:
                 await self._session.close()
             if finding.reason is Reason.PG_TOO_MANY_CONNECTIONS and self._session.is_open:
                 return await self._inside(knock, started, fallback=finding)
+            if self._flex is not None and finding.reason in (Reason.PG_NO_BACKEND, Reason.PG_REFUSED):
+                flex = await self._flex.read(within_s=_DOUBTED_S)
+                finding = faults.behind_proxy(finding, flex, self._place)
             return replace(finding, phases=knock.phases)
         return await self._inside(knock, started, fallback=None)
 
@@ -122,6 +150,7 @@ class PostgresCheck:
             *reading.problems,
         )
         finding = self._finding(seen, problems, reading, latency_s=latency_s)
+        self._gate.looked(seen)
         if not self._options.hold:
             await self._session.close()
         return replace(finding, phases=phases)

@@ -10,7 +10,11 @@ import socket
 import ssl
 from typing import Final
 
+from msgspec.structs import replace
+
 from checks.finding import Evidence, Finding, State
+from checks.postgres import flex
+from checks.postgres.flex import Flex
 from checks.postgres.knock import Knock, Stage
 from checks.postgres.place import Place
 from checks.postgres.wire import ServerError
@@ -163,6 +167,17 @@ def accept_stalled(place: Place, *, waited_s: float) -> Finding:
         "the postmaster hangs or the machine forks too slowly"
     )
     return Finding(state=_DOWN, reason=Reason.PG_ACCEPT_STALLED, message=words)
+
+
+def behind_proxy(found: Finding, seen: Flex, place: Place) -> Finding:
+    """`found` (closed or refused), told apart by what the machine and its proxy say without SQL."""
+    known = flex.no_primary(seen)
+    state = Evidence(name="machine", value=f"its own checks say: {seen.role}") if seen.role else None
+    evidence = (*found.evidence, *((state,) if state else ()), *flex.evidence(seen))
+    if known:
+        words = f"{place.shown} leads nowhere: {known}; see `fly status` and the failover of its cluster"
+        return replace(found, reason=Reason.PG_NO_BACKEND, message=words, evidence=evidence)
+    return replace(found, evidence=evidence)
 
 
 def _silent(knock: Knock, place: Place, answer_within_s: float) -> Finding:

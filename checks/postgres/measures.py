@@ -58,5 +58,9 @@ MEASURES: Final = (
     _gauge("statement_mean_seconds", "Mean time of all statements since the last look."),
     _counter("statement_calls", "Statements executed, as far as pg_stat_statements remembers."),
     _gauge("replica_apply_bytes", "WAL a discovered standby has received and not replayed.", "replica"),
+    _gauge("flex_role", "1 for the role a Fly Postgres machine says it has.", "role"),
+    _gauge("flex_check", "1 when a Fly Postgres machine passes its own check.", "name"),
+    _gauge("volume_used_ratio", "Share of the volume that is used, as the machine's own check says."),
+    _gauge("proxy_backends_up", "Servers HAProxy sends connections to; on 5432 that is the primary."),
     _gauge("replica_up", "1 when a discovered standby lets the agent in and answers.", "replica"),
 )

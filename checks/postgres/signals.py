@@ -10,12 +10,13 @@ import msgspec
 from checks.clock import Clock
 from checks.finding import Evidence, Measure, State
 from checks.limits import chosen, profile_of
-from checks.postgres import canary, depth, judge_depth, replicas, statements
-from checks.postgres.depth import Depth, Identity, Sequences
+from checks.postgres import canary, depth, flex, judge_depth, replicas
+from checks.postgres.depth import Depth
+from checks.postgres.flex import FlexSource
 from checks.postgres.options import PostgresOptions
 from checks.postgres.reading import Reading
-from checks.postgres.session import QueryRefusedError, Session
-from checks.postgres.statements import Statement, Statements
+from checks.postgres.session import Session
+from checks.postgres.slow import SlowSignals, ask
 from checks.postgres.thresholds import Thresholds
 from checks.postgres.vitals import Vitals
 from checks.problem import Problem, over
@@ -26,7 +27,7 @@ from checks.units import Duration
 _SLOW_EVERY_S: Final = 60.0
 _CANARY_EVERY_S: Final = 30.0
 _REPLICAS_EVERY_S: Final = 30.0
-_READY_LIMIT: Final = 100
+_FLEX_EVERY_S: Final = 30.0
 
 
 class Signals:
@@ -40,6 +41,7 @@ class Signals:
         clock: Clock,
         *,
         environment: str,
+        flex_source: FlexSource | None = None,
     ) -> None:
         self._session = session
         self._options = options
@@ -48,14 +50,14 @@ class Signals:
         self._within_s = float(options.answer_within)
         self._environment = environment
         self._before: tuple[float, float, Depth] | None = None
-        self._identity: Identity | None = None
         self._started_s: float | None = None
         self._in_recovery: bool | None = None
         self._most_standbys = options.standbys or 0
         self._receiver_gone_s: float | None = None
         self._due_s: dict[str, float] = {}
         self._kept: dict[str, Reading] = {}
-        self._statements = Statements()
+        self._slow_signals = SlowSignals(session, options, limits)
+        self._flex = flex_source
 
     async def read(self, vitals: Vitals) -> Reading:
         """One round: the deeper statement always, the slow ones when they are due."""
@@ -67,6 +69,7 @@ class Signals:
             ("canary", self._canary_every_s(vitals), self._canary),
             ("slow", _SLOW_EVERY_S, self._slow),
             ("replicas", _REPLICAS_EVERY_S if self._options.replicas else None, self._replicas),
+            ("flex", None if self._flex is None else _FLEX_EVERY_S, self._read_flex),
         ):
             if every_s is not None:
                 kept = await self._paced(name, every_s, read, vitals, now_s)
@@ -105,7 +108,7 @@ class Signals:
 
     async def _depth(self, reading: Reading, vitals: Vitals, now_s: float) -> None:
         sql = depth.sql(version=vitals.version, in_recovery=vitals.in_recovery)
-        text = await self._ask(sql, reading, "depth")
+        text = await ask(self._session, sql, reading, name="depth", within_s=self._within_s)
         if text is None:
             return
         now = msgspec.json.decode(text, type=Depth)
@@ -171,26 +174,18 @@ class Signals:
         )
 
     async def _slow(self, _vitals: Vitals) -> Reading:
-        reading = Reading()
-        shown = self._session.place.shown
-        text = await self._ask(depth.IDENTITY, reading, "identity")
-        if text is not None:
-            seen = msgspec.json.decode(text, type=Identity)
-            if self._identity is not None and seen != self._identity:
-                words = f"{shown} is another server now (timeline {seen.timeline}): was there a failover?"
-                reading.evidence.append(Evidence(name=Reason.PG_FAILOVER, value=words))
-            self._identity = seen
-            reading.measures.append(Measure(name="gaia_postgres_timeline", value=float(seen.timeline)))
-        text = await self._ask(depth.SEQUENCES, reading, "sequences")
-        if text is not None:
-            self._sequences(reading, msgspec.json.decode(text, type=Sequences), shown)
-        if self._before is not None and self._before[2].archiving:
-            ready = await self._ask(depth.ARCHIVE_READY, reading, "archive_ready")
-            if ready is not None:
-                self._archive(reading, int(ready), shown)
-        if self._options.statements:
-            await self._read_statements(reading, shown)
-        return reading
+        archiving = self._before is not None and self._before[2].archiving
+        return await self._slow_signals.read(archiving=archiving)
+
+    async def _read_flex(self, _vitals: Vitals) -> Reading:
+        assert self._flex is not None, "asked only with one"
+        place = self._session.place
+        seen = await self._flex.read(within_s=self._within_s)
+        return Reading(
+            problems=list(flex.judge(seen, place.shown, role=self._options.expected_role, port=place.port)),
+            measures=list(flex.measures(seen)),
+            evidence=list(flex.evidence(seen)),
+        )
 
     async def _replicas(self, vitals: Vitals) -> Reading:
         reading = Reading()
@@ -211,72 +206,6 @@ class Signals:
             reading.measures += measures
             reading.evidence += evidence
         return reading
-
-    def _sequences(self, reading: Reading, seen: Sequences, shown: str) -> None:
-        if seen.hidden:
-            words = f"{seen.hidden} sequences may not be read: GRANT SELECT ON ALL SEQUENCES"
-            reading.evidence.append(Evidence(name="not_permitted", value=words))
-        if seen.fullest is None:
-            return
-        fullest = seen.fullest
-        reading.measures.append(Measure(name="gaia_postgres_sequence_used_ratio", value=fullest))
-        reading.problems += over(
-            chosen(self._limits.sequences),
-            fullest,
-            Reason.PG_SEQUENCE,
-            lambda at: (
-                f"sequence {seen.name} on {shown} is {fullest:.0%} used (limit {at:.0%}): "
-                "inserts fail when it ends; make it and its column bigint"
-            ),
-        )
-
-    def _archive(self, reading: Reading, ready: int, shown: str) -> None:
-        reading.measures.append(Measure(name="gaia_postgres_archive_ready", value=float(ready)))
-        if ready > _READY_LIMIT and chosen(self._limits.archiver_failing) is not None:
-            words = (
-                f"{ready} WAL files on {shown} wait to be archived (limit {_READY_LIMIT}): it falls behind"
-            )
-            reading.problems.append(
-                Problem(state=State.DEGRADED, reason=Reason.PG_ARCHIVER, message=words, urgent=True)
-            )
-
-    async def _read_statements(self, reading: Reading, shown: str) -> None:
-        text = await self._ask(statements.SQL, reading, "pg_stat_statements")
-        if text is None:
-            return
-        rows = msgspec.json.decode(text, type=tuple[Statement, ...])
-        costs = self._statements.take(rows)
-        calls = sum(row.calls for row in rows)
-        reading.measures.append(Measure(name="gaia_postgres_statement_calls_total", value=float(calls)))
-        if not costs:
-            return
-        mean_s = sum(cost.total_ms for cost in costs) / sum(cost.calls for cost in costs) / 1000
-        reading.measures.append(Measure(name="gaia_postgres_statement_mean_seconds", value=mean_s))
-        reading.evidence.append(Evidence(name="heaviest_statements", value=statements.top(costs)))
-        for cost in costs:
-            reading.problems += over(
-                chosen(self._limits.statement_slowdown),
-                cost.slower_by(),
-                Reason.PG_STATEMENT_DRIFT,
-                lambda at, cost=cost: (  # type: ignore[misc]  # The default binds the loop's value.
-                    f"a statement on {shown} takes {cost.mean_ms:.0f} ms instead of {cost.usual_ms:.0f} ms "
-                    f"(limit {at:g} times): {cost.text}"
-                ),
-            )
-
-    async def _ask(self, sql: str, reading: Reading, name: str) -> str | None:
-        """None when the server refuses this one question: that signal is unknown, the others are not."""
-        try:
-            return await self._session.text(sql, within_s=self._within_s)
-        except QueryRefusedError as refused:
-            why = {
-                "42501": "the role may not read it: see `gaia doctor postgres`",
-                "42P01": "the extension is not created in this database",
-                "55000": "the extension is not in shared_preload_libraries",
-                "57014": "it took longer than its time limit",
-            }.get(refused.error.sqlstate, f"SQLSTATE {refused.error.sqlstate}")
-            reading.evidence.append(Evidence(name=f"unknown: {name}", value=why))
-            return None
 
 
 def _lag_s(now: Depth) -> float | None:

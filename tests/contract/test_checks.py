@@ -228,7 +228,9 @@ async def test_no_secret_is_in_a_finding_or_in_the_options_shown(
 
 @pytest.mark.parametrize("name", names())
 async def test_measures_are_declared(name: str, tmp_path: Path) -> None:
-    declared = {measure.name: measure.labels for measure in kind(name).measures}
+    declared = {
+        series: labels for measure in kind(name).measures for series, labels in measure.series.items()
+    }
     for handle in (silent, closing, babbling):
         async with listening(handle) as (port, _):
             finding: Finding = (await look(name, port, tmp_path)).finding

@@ -48,7 +48,7 @@ def exported() -> dict[str, set[str]]:
                 found[metric.name + suffix] = {*metric.labels, "le"}
     for name in MODULES:
         for info in kind(name).measures:
-            found[info.name] = {*TARGET, *info.labels}
+            found |= {series: {*TARGET, *labels} for series, labels in info.series.items()}
     return found
 
 

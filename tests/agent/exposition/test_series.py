@@ -31,6 +31,7 @@ TARGET = Target(key=KEY, kind=Kind.SERVICE, address="http://auth/health")
 INFO = (
     MeasureInfo(name="probe_http_status_code", type="gauge", help="Status."),
     MeasureInfo(name="gaia_postgres_backends", type="gauge", help="Backends.", labels=("state",)),
+    MeasureInfo(name="gaia_machine_start_seconds", type="histogram", help="Starts."),
 )
 UP = Finding(state=State.UP, reason=Reason.OK, message="fine", latency_s=0.5)
 
@@ -127,6 +128,24 @@ def test_what_was_not_measured_is_absent_never_zero() -> None:
     ):
         assert watched.samples(name) == {}
     assert watched.samples("gaia_target_state")["state=asleep"] == 1
+
+
+def test_a_histogram_that_a_check_measures_is_one_family_and_leaves_whole() -> None:
+    watched = Watched()
+    parts = (
+        Measure(name="gaia_machine_start_seconds_bucket", value=1, labels=(("le", "2.0"),)),
+        Measure(name="gaia_machine_start_seconds_bucket", value=3, labels=(("le", "+Inf"),)),
+        Measure(name="gaia_machine_start_seconds_count", value=3),
+        Measure(name="gaia_machine_start_seconds_sum", value=9.5),
+    )
+    watched.look(Finding(state=State.UP, reason=Reason.OK, message="", measures=parts))
+    assert watched.samples("gaia_machine_start_seconds_bucket") == {"le=2.0": 1, "le=+Inf": 3}
+    assert watched.samples("gaia_machine_start_seconds_count") == {"": 3}
+    assert watched.samples("gaia_machine_start_seconds_sum") == {"": 9.5}
+    text = b"".join(watched.document.render(Format.TEXT)).decode()
+    assert "# TYPE gaia_machine_start_seconds histogram" in text
+    watched.look(Finding(state=State.UP, reason=Reason.OK, message=""))
+    assert watched.samples("gaia_machine_start_seconds_bucket") == {}
 
 
 def test_a_measure_that_no_kind_declares_is_left_out() -> None:

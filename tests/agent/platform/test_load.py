@@ -13,7 +13,7 @@ from agent.platform.scope import Scope
 from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES, Severity, TargetStateRule
 from checks.backups import BackupsOptions
 from checks.http.options import HttpOptions
-from checks.machines.check import MachinesOptions
+from checks.machines.options import MachinesOptions
 from checks.postgres.options import PostgresOptions
 from checks.secret import Secret
 from checks.units import Duration, Size
@@ -268,7 +268,7 @@ def test_the_machines_of_an_app_are_looked_after_with_no_request_to_it(tmp_path:
         kind="machines",
         interval=Duration(10),
         timeout=Duration(5),
-        options=MachinesOptions(app="web-dev", minimum=0, token=Secret("t")),
+        options=MachinesOptions(app="web-dev", minimum=0, token=Secret("t"), start_within=Duration(30)),
     )
     assert loaded(tmp_path, TEN_LINES).scope("production").services["web"].checks == {}
 

@@ -22,6 +22,7 @@ BEYOND_A_SCHEMA = re.compile(
     "|no edge|last edge|can never|too little|too much|cannot be had|no multiple|cannot be suspended"
     "|above max|already|no url|must start|there is no internal_url|Flycast|longer than|is not a name"
     "|a place to listen|no reason|no check measures|URL to probe|belong into|PostgreSQL URL|NATS URL"
+    "|must be a URL"
     "|the value of|exactly one of|needs either|warning|UTF-8|control character|tags|document begins"
     "|cron expression|never comes|the times count|is not a time|must end after|alertmanager block"
     "|refers to|is not supported|needs .url|nested deeper|merge keys|a key must be|empty; it must"

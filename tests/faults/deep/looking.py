@@ -82,7 +82,7 @@ class Look:
 
     def _hold_to_the_contract(self, found: Finding) -> None:
         """Whatever is wrong: one sentence, declared series only, each once, no defect of ours."""
-        declared = {info.name: info.labels for info in kind(self.kind).measures}
+        declared = {name: labels for info in kind(self.kind).measures for name, labels in info.series.items()}
         for measure in found.measures:
             assert tuple(name for name, _ in measure.labels) == declared[measure.name], measure
         series = [(measure.name, measure.labels) for measure in found.measures]

@@ -4,160 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import cast
 
 import pytest
 
-from checks.finding import Finding, State
-from checks.machines.check import MachinesOptions
+from checks.finding import State
 from checks.reason import Reason
-from checks.secret import Secret
-from checks.units import Duration
-from tests.faults.deep.looking import Look, Names, misbehaving
+from checks.units import Size
+from tests.faults.deep.fly import APP, RUNNING, Machine, ago, exited, machine, platform
+from tests.faults.deep.looking import misbehaving
 
-APP = "gaia-auth-dev"
-Machine = dict[str, object]
-
-
-# The cases are written when this file is read, which may be long before they run: ages become times when
-# the API answers.
-_AGE = "age_s"
-
-
-def ago(seconds: float) -> dict[str, float]:
-    return {_AGE: seconds}
-
-
-def dated(told: object, *, as_ms: bool = False) -> object:
-    """`told` with every age as the time it is now."""
-    if isinstance(told, dict):
-        if told.keys() == {_AGE}:
-            at_s = datetime.now(UTC).timestamp() - told[_AGE]
-            return at_s * 1000 if as_ms else datetime.fromtimestamp(at_s, UTC).isoformat()
-        return {name: dated(value, as_ms=name == "timestamp") for name, value in told.items()}
-    return [dated(one) for one in told] if isinstance(told, list) else told
-
-
-def exited(code: int = 0, *, seconds: float = 5, **how: object) -> Machine:
-    return {"type": "exit", "timestamp": ago(seconds), "request": {"exit_event": {"exit_code": code, **how}}}
-
-
-def machine(id_: str, state: str, *events: Machine, age_s: float = 60, **more: object) -> Machine:
-    return {
-        "id": id_,
-        "state": state,
-        "region": "fra",
-        "updated_at": ago(age_s),
-        "events": list(events),
-        "image_ref": {"digest": "sha256:1"},
-        "config": {"guest": {"cpu_kind": "shared", "cpus": 1, "memory_mb": 512}},
-        **more,
-    }
-
-
-class NameServer(asyncio.DatagramProtocol):
-    """Answers TXT for the two rolls of machines."""
-
-    def __init__(self, fly: Fly) -> None:
-        self._fly = fly
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # asyncio's own datagram transport is no subclass of DatagramTransport in Python 3.11.
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self._fly.dns_away:
-            return
-        at, labels = 12, []
-        while size := data[at]:
-            labels.append(data[at + 1 : at + 1 + size].decode())
-            at += 1 + size
-        listed = self._fly.machines if labels[0] == "all" else self._fly.started
-        text = ",".join(f"{one['id']} {one['region']}" for one in listed).encode()
-        answer = b""
-        if text:
-            strings = b"".join(bytes([len(part)]) + part for part in _parts(text))
-            answer = b"\xc0\x0c" + struct.pack("!HHIH", 16, 1, 5, len(strings)) + strings
-        flags = 0x8180 if text else 0x8183
-        header = data[:2] + struct.pack("!HHHHH", flags, 1, int(bool(text)), 0, 0)
-        self._transport.sendto(header + data[12 : at + 5] + answer, addr)
-
-
-def _parts(text: bytes) -> list[bytes]:
-    return [text[at : at + 255] for at in range(0, len(text), 255)]
-
-
-@dataclass(slots=True)
-class Fly:
-    """The platform: its machines, and how often its proxy was asked, which is what wakes."""
-
-    machines: list[Machine] = field(default_factory=list)
-    dns_away: bool = False
-    api_status: int = 200
-    wake_ups: int = 0
-    api_calls: int = 0
-    dns_port: int = 0
-    api_port: int = 0
-    proxy_port: int = 0
-
-    @property
-    def started(self) -> list[Machine]:
-        return [one for one in self.machines if one["state"] == "started"]
-
-    def look(self, *, token: bool = True, minimum: int = 0, env: str = "development", **more: object) -> Look:
-        options = MachinesOptions(
-            app=APP,
-            minimum=minimum,
-            token=Secret("fo1_secret") if token else None,
-            api_url=f"http://127.0.0.1:{self.api_port}",
-            nameserver="127.0.0.1",
-            nameserver_port=self.dns_port,
-            answer_within=Duration(0.5),
-            **more,  # type: ignore[arg-type]
-        )
-        names = Names(**{f"{APP}.flycast": "127.0.0.1", f"{APP}.fly.dev": "127.0.0.1"})
-        return Look("machines", options, env=env, names=names)
-
-    async def found(self, **how: object) -> Finding:
-        async with self.look(**how) as one:  # type: ignore[arg-type]
-            return await one.look()
-
-
-@asynccontextmanager
-async def platform(*machines: Machine) -> AsyncIterator[Fly]:
-    fly = Fly(machines=list(machines))
-
-    async def api(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert b"Bearer fo1_secret" in head
-        assert f"/v1/apps/{APP}/machines".encode() in head
-        fly.api_calls += 1
-        writer.write(
-            f"HTTP/1.1 {fly.api_status} X\r\n\r\n".encode() + json.dumps(dated(fly.machines)).encode()
-        )
-        await writer.drain()
-
-    async def proxy(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        fly.wake_ups += 1
-        await reader.read(1)
-
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: NameServer(fly), local_addr=("127.0.0.1", 0))
-    fly.dns_port = transport.get_extra_info("sockname")[1]
-    async with misbehaving(api) as fly.api_port, misbehaving(proxy) as fly.proxy_port:
-        try:
-            yield fly
-        finally:
-            transport.close()
-
-
-RUNNING = machine("a1", "started")
 CASES = {
     "running": ([RUNNING], 0, State.UP, Reason.OK, "1 of 1 machines started"),
     "no machine": ([], 0, State.DOWN, Reason.FLY_NO_MACHINES, "no machine at all"),
@@ -265,26 +120,26 @@ CASES = {
         Reason.FLY_STUCK,
         "replacing for 12 min",
     ),
+    "restarted after it ran out of memory": (
+        [machine("a1", "started", exited(137, oom_killed=True, seconds=90))],
+        1,
+        State.DEGRADED,
+        Reason.FLY_OOM,
+        "a1 of gaia-auth-dev was killed for memory within the last 10 min",
+    ),
+    "cordoned": (
+        [machine("a1", "started", cordoned=True)],
+        1,
+        State.UP,
+        Reason.FLY_HOST,
+        "is cordoned",
+    ),
     "host unreachable": (
         [machine("a1", "started", host_status="unreachable")],
         1,
         State.DEGRADED,
         Reason.FLY_HOST,
         "is unreachable",
-    ),
-    "platform check critical": (
-        [machine("a1", "started", checks=[{"name": "http", "status": "critical", "output": "503"}])],
-        1,
-        State.DEGRADED,
-        Reason.FLY_CHECKS,
-        "check http of machine a1",
-    ),
-    "two images": (
-        [RUNNING, machine("a2", "started", image_ref={"digest": "sha256:2"})],
-        2,
-        State.DEGRADED,
-        Reason.FLY_DRIFT,
-        "different images",
     ),
     "restarting by itself": (
         [machine("a1", "started", exited(1), exited(1, seconds=60), exited(1, seconds=90))],
@@ -319,6 +174,74 @@ async def test_the_state_of_machines_is_named(case: str) -> None:
     assert (found.state, found.reason) == (state, reason), found.message
     assert words in found.message
     assert "fo1_secret" not in repr(found)
+
+
+def checked(status: str, *, seconds: float) -> Machine:
+    check = {"name": "http", "status": status, "output": "503", "updated_at": ago(seconds)}
+    return machine("a1", "started", checks=[check])
+
+
+BY_ENVIRONMENT = {
+    "a check that fails for long": (
+        [checked("critical", seconds=150)],
+        {"production": Reason.FLY_CHECKS, "staging": Reason.FLY_CHECKS, "development": Reason.OK},
+        "check http of machine a1 of gaia-auth-dev is critical: 503",
+    ),
+    "a check that fails since a minute": (
+        [checked("critical", seconds=60)],
+        {"production": Reason.FLY_CHECKS, "staging": Reason.OK, "development": Reason.OK},
+        "is critical",
+    ),
+    "a check that warns": (
+        [checked("warning", seconds=150)],
+        {"production": Reason.FLY_CHECKS, "staging": Reason.OK, "development": Reason.OK},
+        "is warning",
+    ),
+    "a check that failed just now": (
+        [checked("critical", seconds=5)],
+        {"production": Reason.OK, "staging": Reason.OK, "development": Reason.OK},
+        "",
+    ),
+    "a host nobody hears of": (
+        [machine("a1", "started", host_status="unknown")],
+        {"production": Reason.FLY_HOST, "staging": Reason.OK, "development": Reason.OK},
+        "the host of machine a1 of gaia-auth-dev in fra is unknown",
+    ),
+    "two images": (
+        [RUNNING, machine("a2", "started", image_ref={"digest": "sha256:2"})],
+        {"production": Reason.FLY_DRIFT, "staging": Reason.FLY_DRIFT, "development": Reason.OK},
+        "run different images",
+    ),
+}
+
+
+@pytest.mark.parametrize("env", ["production", "staging", "development"])
+@pytest.mark.parametrize("case", BY_ENVIRONMENT)
+async def test_each_environment_has_its_own_patience(case: str, env: str) -> None:
+    machines, by_environment, words = BY_ENVIRONMENT[case]
+    async with platform(*machines) as fly:
+        found = await fly.found(env=env)
+    assert found.reason is by_environment[env], found.message
+    assert found.state is (State.UP if found.reason is Reason.OK else State.DEGRADED)
+    assert found.reason is Reason.OK or words in found.message
+
+
+async def test_a_machine_of_another_size_than_the_file_says_is_named() -> None:
+    async with platform(RUNNING) as fly:
+        size = {"memory": Size(2**30), "cpus": 1, "cpu_kind": "shared"}
+        found = await fly.found(env="production", **size)
+    assert (found.state, found.reason) == (State.DEGRADED, Reason.FLY_DRIFT)
+    assert (
+        "machine a1 of gaia-auth-dev has 1 shared CPUs and 512 MB and should have 1 shared CPUs and 1024 MB"
+        in (found.message)
+    )
+
+
+async def test_a_region_without_a_machine_is_named() -> None:
+    async with platform(RUNNING) as fly:
+        found = await fly.found(env="production", regions=("fra", "iad"))
+    assert (found.state, found.reason) == (State.DEGRADED, Reason.FLY_DRIFT)
+    assert "no started machine in iad" in found.message
 
 
 async def test_without_a_token_what_stopped_an_app_is_unknown_not_down() -> None:

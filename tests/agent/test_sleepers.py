@@ -1,0 +1,106 @@
+"""The repository's own file in development, where everything may sleep: nothing the agent does wakes it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.platform.load import load
+from agent.platform.scope import Scope
+from agent.prober import Watch
+from agent.scraping import _sources
+from agent.watches import watches
+from checks.apps import proxied_app
+from checks.catalog import ProbeKit, kind
+from checks.clock import SystemClock
+from checks.machines.api import Machine
+from checks.observation import observe
+from checks.postgres.options import PostgresOptions
+from checks.target import Kind
+
+FILE = Path(__file__).resolve().parents[2] / "gaia.yaml"
+ENVIRON = {
+    "DATABASE_URL": "postgresql://gaia@gaia-db-dev.flycast:5432/app",
+    "NATS_URL": "nats://127.0.0.1:1",
+    "FLY_READ_TOKEN": "fo1_secret",
+    "ONCALL_URL": "json://127.0.0.1:1",
+}
+CYCLES = 100
+
+
+class Everything:
+    """A resolver that notes every name it is asked for, and knows none."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        if host.replace(".", "").isdigit():
+            return (host,)
+        self.asked.add(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def development() -> Scope:
+    return load(FILE, environ=ENVIRON).scope("development")
+
+
+def watched(names: Everything) -> tuple[ProbeKit, tuple[Watch, ...]]:
+    kit = ProbeKit(clock=SystemClock(), resolver=names)
+    return kit, tuple(watches(development(), kit))
+
+
+def without_waiting(watch: Watch, kit: ProbeKit) -> Watch:
+    """The same watch, its name server one that refuses at once instead of never answering."""
+    if "nameserver" not in watch.options.__struct_fields__:
+        return watch
+    options = msgspec.structs.replace(watch.options, nameserver="127.0.0.1", nameserver_port=1)
+    check = kind(watch.kind).build(watch.target, options, kit)
+    return msgspec.structs.replace(watch, options=options, check=check)
+
+
+async def test_a_hundred_cycles_over_the_whole_file_ask_nothing_that_could_wake() -> None:
+    names = Everything()
+    kit, placed = watched(names)
+    sleeping = (Machine(id="a1", state="stopped"),)
+    assert {watch.kind for watch in placed} >= {"machines", "postgres", "nats", "host"}
+    for placed_watch in placed:
+        watch = without_waiting(placed_watch, kit)
+        for _ in range(CYCLES if watch.kind != "host" else 1):
+            for service in ("auth", "asset", "chat", "gateway"):
+                kit.apps.saw(f"gaia-{service}-dev", sleeping, at_s=kit.clock.monotonic_s())
+            await observe(watch.check, watch.target, deadline_s=2, clock=kit.clock)
+        await watch.check.close()
+    # Only the control plane was asked for its list. The broker goes by its address.
+    assert names.asked == {"api.machines.dev"}
+
+
+@pytest.mark.parametrize("name", ["gateway", "auth", "asset", "chat"])
+def test_no_service_is_probed_or_scraped_through_the_proxy(name: str) -> None:
+    service = development().services[name]
+    assert service.vantages == ()
+    assert _sources(service) == {}
+    _, placed = watched(Everything())
+    own = [watch for watch in placed if watch.target.key.service == name]
+    assert [(watch.kind, watch.target.kind) for watch in own] == [("machines", Kind.MACHINE)]
+
+
+def test_the_shared_database_is_asked_only_while_an_app_that_needs_it_runs() -> None:
+    options = development().databases["postgres"].options
+    assert isinstance(options, PostgresOptions)
+    assert not options.hold
+    assert options.only_while_started == ("gaia-auth-dev", "gaia-asset-dev", "gaia-chat-dev")
+
+
+def test_where_machines_always_run_the_database_is_asked_always() -> None:
+    for env in ("staging", "production"):
+        options = load(FILE, environ=ENVIRON).scope(env).databases["postgres"].options
+        assert isinstance(options, PostgresOptions)
+        assert (options.hold, options.only_while_started) == (True, ())
+
+
+def test_what_goes_through_the_proxy_is_known_by_its_name() -> None:
+    assert proxied_app("https://gaia-auth-dev.fly.dev/health") == "gaia-auth-dev"
