@@ -207,6 +207,7 @@ def plan_of(scope: Scope, watches: Iterable[Watch]) -> JudgePlan:
         targets=tuple(watch.target for watch in placed),
         interval_s=float(scope.environment.check_interval),
         receivers=scope.receivers,
+        services=tuple(scope.services),
         dependencies=scope.dependencies,
         intervals_s={watch.target.key: watch.interval_s for watch in placed},
         alias=scope.environment.alias,

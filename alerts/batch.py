@@ -58,7 +58,10 @@ class Ending(Struct, frozen=True, kw_only=True):
 
 
 class Batch(Struct, kw_only=True):
-    """What one evaluation changes; written as one transaction. `outbox` is (channel, seq, notice)."""
+    """What one evaluation changes; written as one transaction. `outbox` is (channel, seq, notice).
+
+    `log_kinds` is (service, fingerprint, last seen) of ERROR log events.
+    """
 
     alerts: list[SavedAlert] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -67,6 +70,7 @@ class Batch(Struct, kw_only=True):
     endings: list[Ending] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
     happenings: list[Happening] = field(default_factory=list)
+    log_kinds: list[tuple[str, str, float]] = field(default_factory=list)
     alive_at_s: float = 0.0
 
     def __bool__(self) -> bool:
@@ -78,4 +82,5 @@ class Batch(Struct, kw_only=True):
             or self.endings
             or self.silences
             or self.happenings
+            or self.log_kinds
         )

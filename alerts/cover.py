@@ -10,7 +10,7 @@ from msgspec import Struct
 from alerts.instance import Instance, memory_s
 from alerts.machine import Phase
 from alerts.plan import Graph
-from alerts.rule import Severity
+from alerts.rule import NewErrorLogRule, Severity
 from alerts.told import STORM, Told
 from alerts.watch import Watch
 from checks.finding import State
@@ -78,25 +78,34 @@ def decide(instance: Instance, scene: Scene) -> Decision:
     return Tell()
 
 
+def speaks_for(other: Instance, severity: Severity, instance: Instance) -> bool:
+    """Whether somebody called for `other`, so urgently, knows of `instance` too.
+
+    A new kind of error in the log is news and no state: it speaks for nothing else, and only a page for it.
+    """
+    if isinstance(other.rule, NewErrorLogRule):
+        return False
+    news = isinstance(instance.rule, NewErrorLogRule)
+    return RANK[severity] >= RANK[Severity.PAGE if news else instance.rule.severity]
+
+
 def _covering(instance: Instance, places: Iterable[str], scene: Scene) -> Told | None:
     """An open episode at this component or one it needs, at least as urgent, whose alert is still on."""
-    rank = RANK[instance.rule.severity]
     for place in places:
         for other in scene.by_component.get(place, ()):
             told = scene.told_of.get(other.fingerprint)
-            if other is not instance and told is not None and RANK[told.severity] >= rank:
+            if other is not instance and told is not None and speaks_for(other, told.severity, instance):
                 return told
     listed = instance.inhibited_by and scene.told.get(instance.inhibited_by)
     return listed if listed and listed.fingerprint == STORM else None
 
 
 def _cause_coming(instance: Instance, causes: tuple[str, ...], scene: Scene) -> Hold | None:
-    rank = RANK[instance.rule.severity]
     for cause in causes:
         coming = [
             other
             for other in scene.by_component.get(cause, ())
-            if RANK[other.rule.severity] >= rank and not other.silenced_by and _bad(other)
+            if speaks_for(other, other.rule.severity, instance) and not other.silenced_by and _bad(other)
         ]
         if coming:
             return Hold(f"{cause} looks like the cause: {coming[0].alertname} is {coming[0].standing.phase}")

@@ -86,7 +86,7 @@ def duties(plan: JudgePlan) -> Iterable[Duty]:
     """
     several = _several_vantages(plan.targets)
     shared: dict[tuple[str, ...], Rules] = {}
-    by_component: dict[str, list[Target]] = {}
+    by_component: dict[str, list[Target]] = {service: [] for service in plan.services}
     for target in plan.targets:
         by_component.setdefault(target.key.service, []).append(target)
     for component, targets in by_component.items():
@@ -95,7 +95,8 @@ def duties(plan: JudgePlan) -> Iterable[Duty]:
             names = tuple(
                 name
                 for name, rule in plan.rules.items()
-                if not isinstance(rule, _TRAFFIC + _LOGS) and _selects(rule, target)
+                if not isinstance(rule, _TRAFFIC + _LOGS)
+                and _selects(rule, target.kind, component, target.key.check)
             )
             yield Duty(
                 source=Source.TARGET,
@@ -110,18 +111,17 @@ def duties(plan: JudgePlan) -> Iterable[Duty]:
 def _of_service(
     plan: JudgePlan, component: str, targets: list[Target], shared: dict[tuple[str, ...], Rules]
 ) -> Iterable[Duty]:
-    target = next((one for one in targets if one.kind is Kind.SERVICE), None)
-    if target is None:
+    if component not in plan.services and not any(one.kind is Kind.SERVICE for one in targets):
         return
     for source, kinds in ((Source.TRAFFIC, _TRAFFIC), (Source.LOGS, _LOGS)):
         names = tuple(
             name
             for name, rule in plan.rules.items()
-            if isinstance(rule, kinds) and _selects(rule, target, ignore_check=True)
+            if isinstance(rule, kinds) and _selects(rule, Kind.SERVICE, component)
         )
         if names:
             rules = _rules(plan, names, shared)
-            yield Duty(source=source, component=component, kind=target.kind, rules=rules)
+            yield Duty(source=source, component=component, kind=Kind.SERVICE, rules=rules)
 
 
 def _rules(plan: JudgePlan, names: tuple[str, ...], shared: dict[tuple[str, ...], Rules]) -> Rules:
@@ -156,9 +156,10 @@ def _several_vantages(targets: tuple[Target, ...]) -> frozenset[tuple[str, str]]
     return frozenset(several)
 
 
-def _selects(rule: Rule, target: Target, *, ignore_check: bool = False) -> bool:
+def _selects(rule: Rule, kind: Kind, component: str, check: str | None = None) -> bool:
+    """Whether the rule is about this component; `check` None: about what no single check sees."""
     return (
-        (not rule.kinds or target.kind in rule.kinds)
-        and (not rule.targets or target.key.service in rule.targets)
-        and (ignore_check or not rule.checks or target.key.check in rule.checks)
+        (not rule.kinds or kind in rule.kinds)
+        and (not rule.targets or component in rule.targets)
+        and (check is None or not rule.checks or check in rule.checks)
     )

@@ -19,7 +19,7 @@ from alerts.machine import Ended, Phase, Standing, Step, closed, step
 from alerts.quiet import Quiet
 from alerts.reading import Outcome, Reading, Unknown, unknown
 from alerts.roster import Roster
-from alerts.rule import Rule
+from alerts.rule import NewErrorLogRule, Rule
 from alerts.view import Transition
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, eq=False):
     def _turns(self, duty: Duty, rule: Rule, now_s: float) -> bool:
         """Whether an alert that is asleep has to be woken: it is bad, or its rule cannot be read."""
         try:
-            reading = self.evidence.read(rule, duty.component, duty.key, now_s, firing=False)
+            reading = self.evidence.read(rule, duty.component, duty.key, now_s)
         except Exception:
             return True
         return reading.outcome is Outcome.BAD
@@ -73,9 +73,17 @@ class Evaluation(Struct, frozen=True, kw_only=True, eq=False):
         if after is before:
             return None
         instance.standing = after
+        if isinstance(instance.rule, NewErrorLogRule) and reading.outcome is Outcome.BAD:
+            self._news(instance, batch, now_s, fired=happened is Step.FIRED)
         if happened is None:
             return None
         return self._happened(instance, before, happened, batch, now_s)
+
+    def _news(self, instance: Instance, batch: Batch, now_s: float, *, fired: bool) -> None:
+        """The first new kind is in the alert itself, further ones follow; then they are not new any more."""
+        window = self.evidence.log_window(instance.component)
+        if window.news and (fired or self.herald.news(instance, batch, now_s)):
+            batch.log_kinds += [(instance.component, mark, at_s) for mark, at_s in window.told(now_s)]
 
     def _happened(
         self, instance: Instance, before: Standing, happened: Step, batch: Batch, now_s: float
@@ -140,7 +148,11 @@ class Evaluation(Struct, frozen=True, kw_only=True, eq=False):
             return external.reading_of(instance, now_s)
         try:
             reading = self.evidence.read(
-                instance.rule, instance.component, instance.key, now_s, firing=instance.standing.firing
+                instance.rule,
+                instance.component,
+                instance.key,
+                now_s,
+                on_since_s=instance.standing.active_at_s if instance.standing.firing else 0.0,
             )
         except Exception as error:
             instance.errors += 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from alerts.duty import Duty, Named
 from alerts.instance import Source
 from alerts.ledger import Ledger
 from alerts.plan import JudgePlan
-from alerts.reading import Reading, Unknown, unknown
+from alerts.reading import Outcome, Reading, Unknown, unknown
 from alerts.requests import ErrorLog, RequestSample
 from alerts.rule import (
     BackupAgeRule,
@@ -26,8 +28,8 @@ from alerts.rule import (
     SlowRequestRatioRule,
     TargetStateRule,
 )
-from alerts.signals import looks, numbers, traffic
-from alerts.signals.numbers import LogWindow
+from alerts.signals import logs, looks, numbers, traffic
+from alerts.signals.logs import LogWindow
 from alerts.watch import Watch
 from checks.contradiction import Seen, Traffic, Witness, contradictions
 from checks.finding import State
@@ -37,6 +39,7 @@ from checks.verdict import Verdict
 
 _NEVER = 7 * 86400.0
 _WITNESS_WINDOW_S = 60.0
+_LOGGED_LATELY_S = 300.0
 _NO_LOGS = LogWindow()
 
 
@@ -53,6 +56,7 @@ class Evidence:
         self._edges: tuple[float, ...] = ()
         self._keep_s = 0.0
         self._quiet_for_s = _NEVER
+        self._ratios: list[ErrorRatioRule | SlowRequestRatioRule] = []
         self.isolated = False
         self.replan(plan)
 
@@ -81,6 +85,7 @@ class Evidence:
             # Increments seen under other edges cannot be told apart any more.
             self._edges, self._keep_s = edges, keep_s
             self._ledgers.clear()
+        self._ratios = [rule for rule in rules if isinstance(rule, ErrorRatioRule | SlowRequestRatioRule)]
         quiet = [float(rule.quiet_for) for rule in rules if isinstance(rule, NewErrorLogRule)]
         self._quiet_for_s = min(quiet, default=_NEVER)
 
@@ -99,8 +104,33 @@ class Evidence:
 
     def logged(self, event: ErrorLog) -> None:
         """Take in ERROR log events."""
-        window = self._logs.setdefault(event.service, LogWindow())
-        window.add(event.at_s, event.count, event.fingerprint, event.sample, quiet_for_s=self._quiet_for_s)
+        self._heard(event.service).add(event, quiet_for_s=self._quiet_for_s)
+
+    def remember(self, service: str, fingerprint: str, last_at_s: float) -> None:
+        """A kind of ERROR log event that an earlier process saw."""
+        self._heard(service).remember(fingerprint, last_at_s)
+
+    def log_kinds(self, now_s: float) -> list[tuple[str, str, float]]:
+        """(service, fingerprint, last seen) of what should be on disk and is not."""
+        return [
+            (service, mark, at_s)
+            for service, window in self._logs.items()
+            for mark, at_s in window.unsaved(now_s)
+        ]
+
+    def log_window(self, service: str) -> LogWindow:
+        """The ERROR log events of one service."""
+        return self._logs.get(service, _NO_LOGS)
+
+    def logged_lately(self, service: str, now_s: float) -> tuple[str, ...]:
+        """The most frequent kinds of ERROR log events of the last minutes, in words."""
+        return tuple(f"logged {kind}" for kind in self.log_window(service).worst(now_s, _LOGGED_LATELY_S))
+
+    def _heard(self, service: str) -> LogWindow:
+        window = self._logs.get(service)
+        if window is None:
+            window = self._logs[service] = LogWindow(self._began_s)
+        return window
 
     def shows(self, rule: Rule, key: TargetKey | None) -> bool:
         """Whether there is anything at this place that the rule is about: some numbers only a look shows."""
@@ -136,18 +166,18 @@ class Evidence:
         return (*duty.rules.restless, *duty.rules.disputes) if traffic else duty.rules.restless
 
     def read(
-        self, rule: Rule, component: str, key: TargetKey | None, now_s: float, *, firing: bool
+        self, rule: Rule, component: str, key: TargetKey | None, now_s: float, *, on_since_s: float = 0.0
     ) -> Reading:
         """The rule's signal on what is known now of a component, or of one of its targets.
 
-        Raises only for defects of ours.
+        `on_since_s` is when the alert became active, 0 unless it fires. Raises only for defects of ours.
         """
         if self.isolated and component:
             return unknown(Unknown.ISOLATED, 0.0, "the agent itself is cut off")
         watch = self.watches.get(key) if key is not None else None
         if watch is not None:
-            return self._read_target(rule, watch, now_s, firing=firing)
-        return self._read_service(rule, component, now_s, firing=firing)
+            return self._read_target(rule, watch, now_s, firing=on_since_s > 0)
+        return self._read_service(rule, component, now_s, on_since_s=on_since_s)
 
     def _read_target(self, rule: Rule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
         match rule:
@@ -172,12 +202,16 @@ class Evidence:
             case _:
                 return unknown(Unknown.EVAL_ERROR, now_s, "this signal is not about a target")
 
-    def _read_service(self, rule: Rule, service: str, now_s: float, *, firing: bool) -> Reading:
+    def _read_service(self, rule: Rule, service: str, now_s: float, *, on_since_s: float) -> Reading:
         match rule:
             case ErrorLogRateRule():
-                return numbers.error_log_rate(rule, self._log(service), now_s, firing=firing)
+                window = self.log_window(service)
+                logged = logs.error_log_rate(rule, window, now_s, active_at_s=on_since_s)
+                if not rule.and_bad_traffic or logged.outcome is not Outcome.BAD:
+                    return logged
+                return self._with_traffic(logged, service, now_s, firing=on_since_s > 0)
             case NewErrorLogRule():
-                return numbers.new_error_log(rule, self._log(service), now_s)
+                return logs.new_error_log(rule, self.log_window(service), now_s)
             case ErrorRatioRule() | SlowRequestRatioRule() | BurnRateRule():
                 ledger = self._ledgers.get(service)
                 if ledger is None:
@@ -185,9 +219,25 @@ class Evidence:
                 vouched = self._vouched(service, now_s)
                 if isinstance(rule, BurnRateRule):
                     return traffic.burn_rate(rule, ledger, now_s, vouched=vouched)
-                return traffic.ratio(rule, ledger, now_s, firing=firing, vouched=vouched)
+                return traffic.ratio(rule, ledger, now_s, firing=on_since_s > 0, vouched=vouched)
             case _:
                 return unknown(Unknown.STALE, 0.0, "its target is not watched")
+
+    def _with_traffic(self, logged: Reading, service: str, now_s: float, *, firing: bool) -> Reading:
+        """Errors in the log that users feel: bad as long as a rule over the same service's requests is."""
+        readings = [
+            self._read_service(rule, service, now_s, on_since_s=float(firing))
+            for rule in self._ratios
+            if not rule.targets or service in rule.targets
+        ]
+        bad = next((one for one in readings if one.outcome is Outcome.BAD), None)
+        if bad is not None:
+            return msgspec.structs.replace(logged, text=f"{bad.text}; {logged.text}")
+        if any(one.outcome is Outcome.GOOD for one in readings):
+            return Reading(
+                outcome=Outcome.GOOD, at_s=now_s, text=f"{logged.text}; requests are answered well"
+            )
+        return unknown(Unknown.NO_TRAFFIC, now_s, f"{logged.text}; nothing is known of its requests")
 
     def _disputed(self, watch: Watch, now_s: float) -> tuple[str, ...]:
         """Where what the target says disagrees with what the agent or its traffic sees, in words."""
@@ -235,9 +285,6 @@ class Evidence:
             since_s=now_s - _WITNESS_WINDOW_S,
         )
         return {service: traffic_seen}
-
-    def _log(self, service: str) -> LogWindow:
-        return self._logs.get(service, _NO_LOGS)
 
     def _vouched(self, service: str, now_s: float) -> bool:
         watches = self.by_component.get(service, ())

@@ -7,7 +7,7 @@ disk before anything is sent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -16,14 +16,14 @@ from msgspec import Struct
 
 from alerts.batch import Batch, Happening
 from alerts.channel import called, channels
-from alerts.cover import RANK, Hold, Inhibit, Scene, by_urgency, decide
+from alerts.cover import Hold, Inhibit, Scene, by_urgency, decide, speaks_for
 from alerts.episodes import Episodes
 from alerts.follow_up import FollowUp, by_fingerprint
 from alerts.instance import Instance, episode
 from alerts.machine import Ended, Phase
 from alerts.notice import NoticeKind
 from alerts.plan import Graph, JudgePlan
-from alerts.rule import Severity
+from alerts.rule import NewErrorLogRule, Severity
 from alerts.storm import shares_a_root, storm_story
 from alerts.story import Change, Surroundings, retold, story_of
 from alerts.told import STORM, Told
@@ -36,6 +36,9 @@ _STORM_OVER_ALL: Final = 2
 _TOGETHER: Final = "many at once are told together"
 _STORM_WINDOW_S: Final = 60.0
 _STORM_UPDATE_S: Final = 300.0
+# New kinds of ERROR log events: messages within ten minutes, the rest waits for the next.
+_NEWS_AT_MOST: Final = 5
+_NEWS_WITHIN_S: Final = 600.0
 _ACK_LASTS_S: Final = 4 * 3600.0
 _CHANGES_KEPT: Final = 64
 
@@ -51,6 +54,7 @@ class Herald(Struct):
     graph: Graph
     active: Mapping[str, list[Instance]]
     watches: Mapping[str, list[Watch]]
+    logged: Callable[[str, float], tuple[str, ...]]
     episodes: Episodes
     changes: deque[Change]
     suspects: tuple[str, ...]
@@ -58,6 +62,7 @@ class Herald(Struct):
     _hushed: set[str]
     gather: bool = False
     doubt: str = ""
+    _news: deque[float] = msgspec.field(default_factory=deque)
 
     @classmethod
     def of(
@@ -66,17 +71,20 @@ class Herald(Struct):
         *,
         active: Mapping[str, list[Instance]],
         watches: Mapping[str, list[Watch]],
+        logged: Callable[[str, float], tuple[str, ...]],
         episodes: Iterable[Told] = (),
     ) -> Herald:
         """A herald for a plan, with what the last process told of: what is open, and what ended lately.
 
-        `active` (alerts that are not OK) and `watches`, both by component, are the judge's own and live.
+        `active` (alerts that are not OK) and `watches`, both by component, are the judge's own and live;
+        `logged` says what a component logged lately.
         """
         return cls(
             plan=plan,
             graph=Graph(plan.dependencies),
             active=active,
             watches=watches,
+            logged=logged,
             episodes=Episodes.of(channels(plan.receivers, plan.env), episodes),
             changes=deque(maxlen=_CHANGES_KEPT),
             suspects=(),
@@ -202,6 +210,8 @@ class Herald(Struct):
         return recently + len(mine) > over or shares_a_root(mine, self._around(now_s))
 
     def _tell(self, instance: Instance, batch: Batch, now_s: float) -> None:
+        if isinstance(instance.rule, NewErrorLogRule):
+            self._news.append(now_s)
         note = "its silence has ended" if instance.fingerprint in self._hushed else ""
         self._hushed.discard(instance.fingerprint)
         story = story_of(instance, NoticeKind.TRIGGER, self._around(now_s), note=note)
@@ -216,6 +226,7 @@ class Herald(Struct):
             graph=self.graph,
             active=self.active,
             watches=self.watches,
+            logged=self.logged,
             changes=tuple(self.changes),
             now_s=now_s,
         )
@@ -295,6 +306,27 @@ class Herald(Struct):
         )
         self.episodes.again(told, story, told.channels, batch)
 
+    def news(self, instance: Instance, batch: Batch, now_s: float) -> bool:
+        """Tell what is new of an alert that is on already; False when it has to wait for more of its sort."""
+        told = self.told_of.get(instance.fingerprint)
+        batch.happenings.append(_happening(instance, "news", instance.reading.text, now_s))
+        if told is None:
+            return True
+        if not self._news_may_go(now_s):
+            batch.happenings.pop()
+            return False
+        story = story_of(instance, NoticeKind.UPDATE, self._around(now_s), told=told)
+        self.episodes.again(told, story, told.channels, batch)
+        return True
+
+    def _news_may_go(self, now_s: float) -> bool:
+        while self._news and not 0 <= now_s - self._news[0] < _NEWS_WITHIN_S:
+            self._news.popleft()
+        if len(self._news) >= _NEWS_AT_MOST:
+            return False
+        self._news.append(now_s)
+        return True
+
     def ack(
         self, episode_: str, author: str, batch: Batch, now_s: float, lasts_s: float = _ACK_LASTS_S
     ) -> bool:
@@ -323,7 +355,7 @@ class Herald(Struct):
 
 def _covers(cause: Instance, instance: Instance, graph: Graph) -> bool:
     near = cause.component == instance.component or cause.component in graph.causes(instance.component)
-    return near and bool(cause.component) and RANK[cause.rule.severity] >= RANK[instance.rule.severity]
+    return near and bool(cause.component) and speaks_for(cause, cause.rule.severity, instance)
 
 
 def _happening(instance: Instance, what: str, text: str, now_s: float) -> Happening:

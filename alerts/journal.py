@@ -37,10 +37,14 @@ CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY, at REAL NOT NULL, fingerprint TEXT NOT NULL, alertname TEXT NOT NULL,
   what TEXT NOT NULL, text TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_of ON events (fingerprint, at);
+CREATE TABLE IF NOT EXISTS log_kinds (
+  service TEXT NOT NULL, fingerprint TEXT NOT NULL, last_at REAL NOT NULL,
+  PRIMARY KEY (service, fingerprint)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _T = TypeVar("_T")
 _KEEP_S: Final = 30 * 86400.0
+_LOG_KINDS_KEPT: Final = 20_000
 _EVENTS_KEPT: Final = 100_000
 _ROOM_BYTES: Final = 1 << 20
 
@@ -107,6 +111,14 @@ class Journal:
             for row in self._db.execute("SELECT data FROM silences ORDER BY ends_at")
         )
 
+    def log_kinds(self) -> tuple[tuple[str, str, float], ...]:
+        """(service, fingerprint, last seen) of ERROR log events, those longest unseen first."""
+        return tuple(
+            self._db.execute(
+                "SELECT service, fingerprint, last_at FROM log_kinds ORDER BY last_at"
+            ).fetchall()
+        )
+
     def happenings(self, fingerprint: str, *, limit: int = 200) -> tuple[Happening, ...]:
         """What happened to one alert, oldest first."""
         rows = self._db.execute(
@@ -165,6 +177,11 @@ class Journal:
             self._db.execute("DELETE FROM silences WHERE ends_at < ?", (now_s - 5 * 86400,))
             self._db.execute("DELETE FROM events WHERE at < ?", (limit_s,))
             self._db.execute(
+                "DELETE FROM log_kinds WHERE last_at < ? OR last_at < (SELECT last_at FROM log_kinds "
+                "ORDER BY last_at DESC LIMIT 1 OFFSET ?)",
+                (limit_s, _LOG_KINDS_KEPT),
+            )
+            self._db.execute(
                 "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (_EVENTS_KEPT,)
             )
 
@@ -222,6 +239,7 @@ class Journal:
             "INSERT INTO events (at, fingerprint, alertname, what, text) VALUES (?, ?, ?, ?, ?)",
             [(one.at_s, one.fingerprint, one.alertname, one.what, one.text) for one in batch.happenings],
         )
+        db.executemany("INSERT OR REPLACE INTO log_kinds VALUES (?, ?, ?)", batch.log_kinds)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('alive', ?)", (repr(batch.alive_at_s or now_s),))
         queued = [row for item in batch.outbox if (row := outbox.enqueue(db, item, now_s)) is not None]
         for ending in batch.endings:

@@ -64,11 +64,14 @@ class Judge:
             plan,
             active=self._roster.active,
             watches=self._evidence.by_component,
+            logged=self._evidence.logged_lately,
             episodes=(*journal.episodes(only_open=True), *journal.episodes(limit=_LATELY)),
         )
         self._evaluation = Evaluation(
             evidence=self._evidence, roster=self._roster, herald=self._herald, quiet=self._quiet
         )
+        for service, mark, at_s in journal.log_kinds():
+            self._evidence.remember(service, mark, at_s)
         self._resume(now_s)
 
     # What comes in.
@@ -332,6 +335,7 @@ class Judge:
             on = [one for one in judged if one.standing.firing] if only else self._roster.on()
             self._quiet.mark(on, self._plan.maintenance, self._herald.graph, now_s)
             self._herald.settle(on, batch, now_s, whole=not only, blind=self._blind())
+        batch.log_kinds += self._evidence.log_kinds(now_s)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)

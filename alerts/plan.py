@@ -15,10 +15,11 @@ from checks.target import Target, TargetKey
 class JudgePlan(Struct, frozen=True, kw_only=True):
     """One environment's judgement, resolved and validated.
 
-    `rules` are those in force (see `alerts.rule.in_force`). `dependencies` maps a component to those it
-    needs. `interval_s` is the check interval, `intervals_s` the exceptions by target. `alias` is how the
-    environment is called in titles. `canaries` are places outside that tell whether it is the
-    agent that is cut off.
+    `rules` are those in force (see `alerts.rule.in_force`). `services` are those whose requests and logs
+    are judged even where nothing looks at them, as where they may sleep. `dependencies` maps a component to
+    those it needs. `interval_s` is the check interval, `intervals_s` the exceptions by target. `alias` is how
+    the environment is called in titles. `canaries` are places outside that tell whether it is the agent that
+    is cut off.
     """
 
     env: str
@@ -26,6 +27,7 @@ class JudgePlan(Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...]
     interval_s: float
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
     dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     intervals_s: Mapping[TargetKey, float] = field(default_factory=dict)
     alias: str = ""

@@ -61,6 +61,8 @@ def expression(rule: Rule, env: str, services: tuple[str, ...] = ()) -> str | No
             return f"sum by (env, service, check) (increase({runs}[{span(rule.over)}])) >= {rule.at_least}"
         case MachinesBelowMinRule():
             return f'gaia_target_reason{{{where}, reason=~"fly.below_minimum|fly.no_machines"}} == 1'
+        case ErrorLogRateRule() if rule.fatal or rule.and_bad_traffic:
+            return None
         case ErrorLogRateRule():
             logs = f"gaia_telemetry_error_logs_total{{{where}}}"
             return f"sum by (env, service) (increase({logs}[{span(rule.over)}])) >= {rule.at_least}"

@@ -99,7 +99,7 @@ def _fault(rule: Rule, env: str, interval_s: float) -> dict[str, str] | None:
             }
         case ConnectionFailuresRule():
             return {f'gaia_probe_runs_total{{{place}, result="down"}}': "0x59 1+1x59"}
-        case ErrorLogRateRule():
+        case ErrorLogRateRule() if not rule.fatal and not rule.and_bad_traffic:
             return {f"gaia_telemetry_error_logs_total{{{home}}}": "0x59 10+10x59"}
         case BackupAgeRule():
             age = float(rule.older_than)

@@ -149,15 +149,27 @@ class MachinesBelowMinRule(
 
 
 class ErrorLogRateRule(RuleCommon, frozen=True, kw_only=True, tag_field="signal", tag="error_log_rate"):
-    """At least `at_least` ERROR log events of one service within `over`."""
+    """At least `at_least` ERROR log events of one service within `over`.
+
+    A service that logs errors all the time has its own bar: `times_usual` the median of the hour before, if
+    that is more. `fatal` counts only CRITICAL and FATAL. With `and_bad_traffic` the service's error ratio or
+    share of slow requests must be bad too, by any rule in force over them.
+    """
 
     at_least: int = 10
     over: Duration = Duration(300)
+    times_usual: float = 3.0
+    fatal: bool = False
+    and_bad_traffic: bool = False
     severity: Severity = Severity.CHAT
 
 
 class NewErrorLogRule(RuleCommon, frozen=True, kw_only=True, tag_field="signal", tag="new_error_log"):
-    """An ERROR log event whose fingerprint was not seen for `quiet_for`."""
+    """An ERROR log event whose fingerprint was not seen for `quiet_for`: told with sample, count and trace.
+
+    Further new ones of the same service follow in the same thread, at most five messages in ten minutes, then
+    as a digest.
+    """
 
     quiet_for: Duration = Duration(7 * 86400)
     keep_firing_for: Duration = Duration(600)
@@ -280,6 +292,15 @@ DEFAULT_RULES: Final[Mapping[str, Rule]] = {
         kinds=(Kind.HOST, Kind.MACHINE), states=(State.DOWN, State.DEGRADED), for_=Duration(60)
     ),
     "error_logs": ErrorLogRateRule(),
+    "error_logs_and_bad_traffic": ErrorLogRateRule(
+        and_bad_traffic=True,
+        severity=Severity.PAGE,
+        keep_firing_for=Duration(120),
+        summary="logs errors and fails",
+    ),
+    "fatal_logs": ErrorLogRateRule(
+        at_least=1, fatal=True, severity=Severity.PAGE, summary="logs that it cannot go on"
+    ),
     "new_error_log": NewErrorLogRule(),
     "backup_too_old": BackupAgeRule(),
     "witnesses_disagree": ContradictionRule(),
@@ -291,6 +312,6 @@ DEFAULT_RULES: Final[Mapping[str, Rule]] = {
 
 DEFAULT_POLICIES: Final[Mapping[str, tuple[str, ...]]] = {
     "none": (),
-    "basic": ("major_outage", "major_error_rate"),
+    "basic": ("major_outage", "major_error_rate", "new_error_log"),
     "comprehensive": tuple(name for name in DEFAULT_RULES if not name.startswith("major_")),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from alerts.notice import NoticeKind
 from alerts.phrases import what
 from alerts.plan import Graph, JudgePlan
 from alerts.reading import Outcome
+from alerts.rule import ErrorLogRateRule, NewErrorLogRule
 from alerts.told import Told
 from alerts.watch import Watch
 from alerts.words import Story, clock
@@ -31,12 +32,16 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
-    """What is known around an alert: `active` alerts and `watches` by component, and recent changes."""
+    """What is known around an alert: `active` alerts and `watches` by component, and recent changes.
+
+    `logged` says what a component logged at ERROR within the last minutes.
+    """
 
     plan: JudgePlan
     graph: Graph
     active: Mapping[str, list[Instance]]
     watches: Mapping[str, list[Watch]]
+    logged: Callable[[str, float], tuple[str, ...]]
     changes: tuple[Change, ...]
     now_s: float
 
@@ -131,6 +136,8 @@ def _causes(instance: Instance, around: Surroundings) -> tuple[str, ...]:
         for watch in around.watches.get(cause, ())
         if watch.verdict.state in (State.DOWN, State.DEGRADED)
     )
+    if not isinstance(instance.rule, ErrorLogRateRule | NewErrorLogRule):
+        found.extend(around.logged(instance.component, around.now_s))
     return tuple(dict.fromkeys(found))[:_LISTED]
 
 

@@ -104,6 +104,8 @@ class LogTable:
         pending = self._pending.get((service, event.fingerprint))
         if pending is not None:
             pending.count += 1
+            if event.fatal and not pending.log.fatal:
+                pending.log = replace(pending.log, fatal=True)
         elif len(self._pending) < _MAX_PENDING:
             self._pending[service, event.fingerprint] = _Pending(1, replace(event, env=self._env, at_s=at_s))
         else:

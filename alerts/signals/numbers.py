@@ -1,12 +1,11 @@
-"""Signals read from what checks measured, and from ERROR log events."""
+"""Signals read from what checks measured."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from alerts.reading import Outcome, Reading, Unknown, unknown
-from alerts.rule import BackupAgeRule, ErrorLogRateRule, MeasureRule, NewErrorLogRule, quantity
+from alerts.rule import BackupAgeRule, MeasureRule, quantity
 from alerts.watch import Watch
 from checks.finding import Measure, State
 from checks.units import Duration
@@ -115,61 +114,3 @@ def backup_age(rule: BackupAgeRule, watch: Watch, now_s: float) -> Reading:
     return Reading(
         outcome=Outcome.BAD if bad else Outcome.GOOD, at_s=latest.at_s, text=verdict.message, looks=2
     )
-
-
-class LogWindow:
-    """ERROR log events of one service: counts over time and when each fingerprint was last seen."""
-
-    __slots__ = ("_counts", "_seen", "new")
-
-    def __init__(self) -> None:
-        self._counts: deque[tuple[float, int]] = deque(maxlen=4096)
-        self._seen: dict[str, float] = {}
-        self.new: deque[tuple[float, str]] = deque(maxlen=16)
-
-    def add(self, at_s: float, count: int, fingerprint: str, sample: str, *, quiet_for_s: float) -> None:
-        """Count events; a fingerprint unseen for `quiet_for_s` is new."""
-        self._counts.append((at_s, count))
-        last_s = self._seen.pop(fingerprint, None)
-        if last_s is None or at_s - last_s > quiet_for_s:
-            self.new.append((at_s, sample))
-        if len(self._seen) >= _FINGERPRINTS_KEPT:
-            del self._seen[next(iter(self._seen))]
-        self._seen[fingerprint] = at_s
-
-    def count(self, now_s: float, window_s: float) -> int:
-        """Events in (now - window, now]."""
-        return sum(count for at_s, count in self._counts if now_s - window_s < at_s <= now_s)
-
-    @property
-    def last_at_s(self) -> float:
-        """When the last event came; 0 before the first."""
-        return self._counts[-1][0] if self._counts else 0.0
-
-
-_FINGERPRINTS_KEPT = 1024
-
-
-def error_log_rate(rule: ErrorLogRateRule, window: LogWindow, now_s: float, *, firing: bool) -> Reading:
-    """Too many ERROR events. Silence is good here: a log has no heartbeat, no_data watches its source."""
-    count = window.count(now_s, float(rule.over))
-    needed = max(1, rule.at_least // 2) if firing else rule.at_least
-    return Reading(
-        outcome=Outcome.BAD if count >= needed else Outcome.GOOD,
-        at_s=now_s,
-        text=f"{count} ERROR log events in {rule.over}",
-        value=count,
-        threshold=rule.at_least,
-    )
-
-
-def new_error_log(rule: NewErrorLogRule, window: LogWindow, now_s: float) -> Reading:
-    """An ERROR event of a kind that was not seen lately; on for the rule's `keep_firing_for`."""
-    del rule
-    if window.new and now_s - window.new[-1][0] <= _NEW_FOR_S:
-        sample = window.new[-1][1]
-        return Reading(outcome=Outcome.BAD, at_s=now_s, text=f"new ERROR log event: {sample}")
-    return Reading(outcome=Outcome.GOOD, at_s=now_s, text="no new kind of ERROR log event")
-
-
-_NEW_FOR_S = 30.0

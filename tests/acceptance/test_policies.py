@@ -35,7 +35,7 @@ def test_staging_is_called_for_the_major_failure_only(tmp_path: Path) -> None:
         ("check_interval: 15s", "check_interval: 2s"),
         ("check_interval: 10s", "check_interval: 2s"),
         ("check_interval: 30s", "check_interval: 2s"),
-        ("{staging: {for: 30s, severity: chat}}", "{staging: {for: 2s, severity: chat}}"),
+        ("{staging: {for: 2m, severity: chat}}", "{staging: {for: 2s, severity: chat}}"),
         ("over: 5m, and_over: 1m", "over: 10s, and_over: 8s"),
     )
     words = (

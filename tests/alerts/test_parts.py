@@ -23,7 +23,7 @@ from alerts.machine import Phase, Standing
 from alerts.notice import NoticeKind
 from alerts.reading import Outcome, Unknown
 from alerts.receiver import Console, Receiver, Webhook
-from alerts.requests import ErrorLog, RequestSample
+from alerts.requests import RequestSample
 from alerts.rule import (
     BurnRateRule,
     ErrorRatioRule,
@@ -33,7 +33,7 @@ from alerts.rule import (
     signal,
 )
 from alerts.signals import traffic
-from alerts.signals.numbers import LogWindow, increase
+from alerts.signals.numbers import increase
 from alerts.silence import Silence, parse_matchers
 from alerts.told import Told
 from alerts.words import Story, render, span
@@ -160,30 +160,6 @@ def test_a_missing_bucket_edge_is_an_error_of_the_rule_and_never_good() -> None:
 
 def test_a_measures_growth_survives_a_restart_of_its_counter() -> None:
     assert increase([(0, 50), (10, 52), (20, 1), (30, 4)], 0) == 2 + 1 + 3
-
-
-def test_a_kind_of_error_is_new_once_and_again_after_a_week() -> None:
-    window = LogWindow()
-    for at_s in (0, 10, 8 * 86400):
-        window.add(at_s, 1, "f", "boom", quiet_for_s=7 * 86400)
-    assert [at_s for at_s, _ in window.new] == [0, 8 * 86400]
-    assert window.count(20, 300) == 2
-
-
-def test_error_logs_are_told_in_chat_and_a_new_kind_too() -> None:
-    world = World()
-    world.pass_s(20)
-    for _ in range(12):
-        world.judge.logged(
-            ErrorLog(
-                env="production", service="auth", at_s=world.now_s, fingerprint="f", sample="KeyError: id"
-            )
-        )
-        world.pass_s(1)
-    world.pass_s(10)  # Every rule's turn comes once in an interval.
-    assert {one.alertname for one in world.told()} <= {"error_logs", "new_error_log"}
-    assert world.states()["error_logs auth"] == "firing"
-    assert all(one.severity is Severity.CHAT for one in world.told())
 
 
 # Words.

@@ -59,5 +59,9 @@ def test_the_exported_rules_and_their_tests_pass(tmp_path: Path) -> None:
 
 def test_only_what_prometheus_cannot_say_is_left_out() -> None:
     policy = {name: DEFAULT_RULES[name] for name in DEFAULT_POLICIES["comprehensive"]}
-    assert untranslatable(policy, "production") == ("new_error_log",)
+    assert untranslatable(policy, "production") == (
+        "error_logs_and_bad_traffic",
+        "fatal_logs",
+        "new_error_log",
+    )
     assert untranslatable({"k": TargetStateRule(at_least=3, out_of=5)}, "production") == ("k",)

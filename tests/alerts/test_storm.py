@@ -1,4 +1,4 @@
-"""Many at once have something in common more often than not: the digest says what, and what speaks against."""
+"""Many at once often have something in common: the digest says what, and what speaks against it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_all_need_is_named_even_when_nothing_watches_it() -> None:
     names = [f"s{number}" for number in range(8)]
     world = _world(
         tuple(_target(name, f"10.0.0.{number}:80") for number, name in enumerate(names)),
-        {name: ("storage",) for name in names},
+        dict.fromkeys(names, ("storage",)),
     )
     _fail(world, names)
     world.pass_s(15)
@@ -78,7 +78,7 @@ def test_five_with_one_cause_are_one_message_and_four_are_not() -> None:
 def test_a_cause_that_looks_well_is_named_with_what_speaks_against_it() -> None:
     names = [f"s{number}" for number in range(6)]
     targets = tuple(_target(name, f"10.0.0.{number}:80") for number, name in enumerate(names))
-    world = _world((*targets, _target("cache", "10.0.1.1:80")), {name: ("cache",) for name in names})
+    world = _world((*targets, _target("cache", "10.0.1.1:80")), dict.fromkeys(names, ("cache",)))
     _fail(world, names)
     world.look("cache")
     world.pass_s(15)
@@ -98,7 +98,7 @@ def test_those_told_one_by_one_just_before_count_too() -> None:
     names = [f"s{number}" for number in range(7)]
     world = _world(
         tuple(_target(name, f"10.0.0.{number}:80") for number, name in enumerate(names)),
-        {name: ("storage",) for name in names},
+        dict.fromkeys(names, ("storage",)),
     )
     for name in names:
         _fail(world, [name])
