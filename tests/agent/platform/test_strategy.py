@@ -213,9 +213,11 @@ def test_development_calls_nobody_and_staging_for_major_failures_only(platform: 
     assert {rule.severity for rule in development.rules.values()} == {Severity.LOG}
     assert development.receivers == {}
     assert {name: (rule.severity, rule.for_) for name, rule in staging.rules.items()} == {
-        "service_down": (Severity.CHAT, Duration(30)),
-        "database_down": (Severity.CHAT, Duration(30)),
-        "broker_down": (Severity.CHAT, Duration(30)),
+        "service_down": (Severity.CHAT, Duration(180)),
+        "database_down": (Severity.CHAT, Duration(120)),
+        "broker_down": (Severity.CHAT, Duration(120)),
+        "major_error_rate": (Severity.CHAT, Duration(300)),
+        "new_error_log": (Severity.CHAT, Duration(0)),
     }
 
 
