@@ -108,7 +108,7 @@ class Assistant:
         names = (provider.name, provider.model)
         self._tokens.labels(*names, "input").inc(usage.input_tokens)
         self._tokens.labels(*names, "output").inc(usage.output_tokens)
-        self._duration.labels(*names, error_type).observe(spent_s)
+        self._duration.observe((*names, error_type), spent_s)
         if provider.upstream is None:
             return
         was_failing = provider.name in self._failed

@@ -13,10 +13,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from services.gateway.pool import Instance, InstancePool
+from services.instrumentation.access import client_address
 from services.instrumentation.client import BodyAbortedError, CallFailedError, Failure, HttpClient
 from services.instrumentation.context import current_request
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.middleware import client_address
 from services.instrumentation.problem import ProblemError
 from services.instrumentation.retry import RetryBudget
 

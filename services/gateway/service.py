@@ -14,6 +14,7 @@ from services.gateway.paths import route_of
 from services.gateway.pool import Instance, InstancePool
 from services.gateway.proxy import Proxy
 from services.gateway.watch import PoolWatch
+from services.instrumentation.access import client_address
 from services.instrumentation.authentication import remote_verifier
 from services.instrumentation.breaker import BreakerPolicy
 from services.instrumentation.client import HttpClient
@@ -21,7 +22,6 @@ from services.instrumentation.context import current_request
 from services.instrumentation.health import Criticality
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
-from services.instrumentation.middleware import client_address
 from services.instrumentation.problem import ProblemError
 from services.instrumentation.rate_limit import Decision, RateLimit
 from services.instrumentation.routes import Operation, openapi

@@ -173,8 +173,8 @@ class HttpClient:
             breaker.release(permit)  # Whoever was not settled above: cancelled, or no evidence.
             if error_type:
                 span.fail(error_type)
-            self._kit.metrics.client.labels(request.method, upstream.address, status, error_type).observe(
-                time.monotonic() - start_s
+            self._kit.metrics.client.observe(
+                (request.method, upstream.address, status, error_type), time.monotonic() - start_s
             )
 
     async def _send(self, request: _Request) -> aiohttp.ClientResponse:

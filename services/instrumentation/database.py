@@ -151,7 +151,7 @@ class Database:
             raise self._unavailable(type(error).__name__) from error
         finally:
             self._pending.dec()
-            self._wait.observe(time.monotonic() - start_s)
+            self._wait.observe((), time.monotonic() - start_s)
 
     @asynccontextmanager
     async def _measured(self, operation: str) -> AsyncIterator[None]:
@@ -182,7 +182,7 @@ class Database:
             finally:
                 if error_type:
                     span.fail(error_type)
-                self._duration.labels("postgresql", operation, error_type).observe(time.monotonic() - start_s)
+                self._duration.observe(("postgresql", operation, error_type), time.monotonic() - start_s)
 
     def _unavailable(self, why: str) -> UnavailableError:
         self._kit.health.suspect(HEALTH)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from services.instrumentation.access import AccessLog
 from services.instrumentation.endpoints import Endpoints
 from services.instrumentation.faults import FaultSwitch
 from services.instrumentation.health import Dependency, Health
@@ -90,12 +91,12 @@ class Instrumentation:
     def attach(self, app: web.Application) -> None:
         """Put the middleware, the operational routes and the background work on `app`."""
         middleware = RequestMiddleware(
-            self.settings,
             metrics=self.metrics,
             tracer=self.tracer,
             health=self.health,
-            access=self._writer,
+            access=None if self._writer is None else AccessLog(self._writer, self.settings),
             faults=self.faults,
+            on_fly=self.settings.on_fly,
         )
         app.middlewares.insert(0, middleware.build())
         Endpoints(

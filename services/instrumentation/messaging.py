@@ -124,7 +124,7 @@ class Broker:
                 self._observe_send("publish", template, error_type, start_s)
 
     def _observe_send(self, operation: str, template: str, error_type: str, start_s: float) -> None:
-        self._sent.labels("nats", operation, template, error_type).observe(time.monotonic() - start_s)
+        self._sent.observe(("nats", operation, template, error_type), time.monotonic() - start_s)
 
     async def publish_durable(
         self, subject: str, data: bytes, *, template: str, message_id: str, stream: str
@@ -260,7 +260,7 @@ class Broker:
                     "message.failed", extra={"destination": template, "attempt": message.delivered}
                 )
             finally:
-                self.processed.labels("nats", template, error_type).observe(time.monotonic() - start_s)
+                self.processed.observe(("nats", template, error_type), time.monotonic() - start_s)
         return not error_type
 
     async def _probe(self) -> Reading:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from services.instrumentation.histogram import Histogram
 from services.instrumentation.settings import Settings
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,13 +28,12 @@ def known_method(method: str) -> str:
 
 
 class Metrics:
-    """All series of one service. Children of hot series are cached: a lookup costs less than `labels()`."""
+    """All series of one service."""
 
     def __init__(self, settings: Settings) -> None:
         self.registry = CollectorRegistry()
         self._buckets = settings.buckets_s
-        self._server_children: dict[tuple[str, str, int, str], Histogram] = {}
-        self._server = self.histogram(
+        self.server = self.histogram(
             "http_server_request_duration_seconds",
             "Duration of HTTP server requests.",
             ("http_request_method", "http_route", "http_response_status_code", "error_type"),
@@ -63,7 +63,8 @@ class Metrics:
         info.labels(settings.service, settings.version, settings.environment.value, settings.instance_id).set(
             1
         )
-        self._active_counts: dict[str, int] = {}
+        self.answering: dict[str, int] = {}
+        """Requests being answered by method: plain numbers, which `active` shows."""
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name.removesuffix("_total"), text, labels, registry=self.registry)
@@ -73,28 +74,13 @@ class Metrics:
 
     def histogram(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
         """A histogram in seconds whose edges include every configured threshold."""
-        return Histogram(name, text, labels, registry=self.registry, buckets=self._buckets)
+        return Histogram(name, text, labels, edges_s=self._buckets, registry=self.registry)
 
-    def began(self, method: str) -> None:
-        """One more request is being answered; a plain number that the gauge reads when it is scraped."""
-        counts = self._active_counts
-        if method not in counts:
-            counts[method] = 0
-            self.active.labels(method).set_function(lambda: counts[method])
-        counts[method] += 1
-
-    def ended(self, method: str) -> None:
-        self._active_counts[method] -= 1
-
-    def observe_request(
-        self, method: str, route: str, status: int, error_type: str, duration_s: float, trace_id: str | None
-    ) -> None:
-        """Record one answered request; `trace_id` becomes the bucket's exemplar when the trace is sampled."""
-        key = (method, route, status, error_type)
-        child = self._server_children.get(key)
-        if child is None:
-            child = self._server_children[key] = self._server.labels(method, route, str(status), error_type)
-        child.observe(duration_s, None if trace_id is None else {"trace_id": trace_id})
+    def count_active(self, method: str) -> None:
+        """From now on `answering[method]` is a series, read when it is scraped."""
+        counts = self.answering
+        counts[method] = 0
+        self.active.labels(method).set_function(lambda: counts[method])
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its Content-Type for a client's `Accept` header."""

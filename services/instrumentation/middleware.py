@@ -8,15 +8,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from multidict import istr
 
+from services.instrumentation.access import AccessLog, client_address
 from services.instrumentation.context import (
     RequestContext,
+    TraceContext,
     child_of,
     current_request,
-    current_trace,
     parse_traceparent,
 )
 from services.instrumentation.deadline import HEADER as DEADLINE
@@ -24,10 +25,8 @@ from services.instrumentation.deadline import parse_deadline_s
 from services.instrumentation.faults import PATH as FAULT_PATH
 from services.instrumentation.faults import FaultSwitch
 from services.instrumentation.health import Health
-from services.instrumentation.logs import AccessLine, LineWriter, access_fields, encode, timestamp
 from services.instrumentation.metrics import UNMATCHED, Metrics, known_method
 from services.instrumentation.problem import ProblemError, problem_of, problem_response
-from services.instrumentation.settings import Settings
 from services.instrumentation.tracing import Span, Tracer
 
 logger = logging.getLogger(__name__)
@@ -38,6 +37,11 @@ QUIET: Final = frozenset(("/livez", "/readyz", "/startupz", "/health", "/metrics
 """Never traced, counted or logged: probes would drown the traffic they watch."""
 _CLIENT_CLOSED: Final = 499
 _ID_LENGTH: Final = 64
+# Ready for multidict: a plain string is folded anew at each look-up.
+_TRACEPARENT: Final = istr("traceparent")
+_TRACESTATE: Final = istr("tracestate")
+_REQUEST_ID: Final = istr("X-Request-ID")
+_DEADLINE: Final = istr(DEADLINE)
 
 
 class RequestMiddleware:
@@ -45,32 +49,71 @@ class RequestMiddleware:
 
     def __init__(
         self,
-        settings: Settings,
         *,
         metrics: Metrics,
         tracer: Tracer,
         health: Health,
-        access: LineWriter | None,
+        access: AccessLog | None,
         faults: FaultSwitch | None,
+        on_fly: bool,
     ) -> None:
-        self._settings = settings
         self._metrics = metrics
         self._tracer = tracer
         self._health = health
         self._access = access
         self._faults = faults
-        self._service = settings.service
-        self._environment = settings.environment.value
+        self._on_fly = on_fly
+        # What a route is called, and whether it is one of ours; one entry for each of the application's.
+        self._routes: dict[web.AbstractRoute, tuple[str, bool]] = {}
 
     def build(self) -> Middleware:
         @web.middleware
         async def instrument(request: web.Request, handler: Handler) -> web.StreamResponse:
-            path = request.path
-            if path in QUIET or path == FAULT_PATH:
+            route = request.match_info.route
+            known = self._routes.get(route) or self._route(route)
+            if known[1]:
                 return await self._quiet(request, handler)
-            return await self._measured(request, handler)
+            start_s = time.monotonic()
+            context, parent = self._begin(request, start_s)
+            context.route = known[0]
+            # aiohttp runs each request in a task and a context of its own: there is nothing to reset.
+            current_request.set(context)
+            method = known_method(request.method)
+            span = self._tracer.server_span(method, context.trace, parent)
+            answering = self._metrics.answering
+            if method not in answering:
+                self._metrics.count_active(method)
+            answering[method] += 1
+            try:
+                if self._faults is None and context.deadline_s is None:
+                    response = await handler(request)
+                else:
+                    response = await self._limited(request, handler, context)
+                error_type = str(response.status) if response.status >= 500 else ""
+            except Exception as error:
+                response, error_type = self._failed(error, request, context)
+            except BaseException:
+                answering[method] -= 1
+                self._end(request, context, span, start_s, "cancelled", None)
+                raise
+            answering[method] -= 1
+            self._end(request, context, span, start_s, error_type, response)
+            if not response.prepared:
+                response.headers[_REQUEST_ID] = context.request_id
+                if self._health.draining:
+                    response.force_close()
+            return response
 
         return instrument
+
+    def _route(self, route: web.AbstractRoute) -> tuple[str, bool]:
+        resource = route.resource
+        if resource is None:
+            # aiohttp makes a new one for each unmatched request: not to be remembered.
+            return UNMATCHED, False
+        name = resource.canonical
+        known = self._routes[route] = (name, name in QUIET or name == FAULT_PATH)
+        return known
 
     async def _quiet(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -82,51 +125,44 @@ class RequestMiddleware:
         except web.HTTPException as error:
             return problem_response(problem_of(error))
 
-    async def _measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        start_s = time.monotonic()
+    def _begin(self, request: web.Request, start_s: float) -> tuple[RequestContext, TraceContext | None]:
+        """What the caller's headers say about the request, and the span it hangs on."""
         headers = request.headers
-        given = headers.get("traceparent")
-        parent = None if given is None else parse_traceparent(given, headers.get("tracestate", ""))
-        method = known_method(request.method)
+        given = headers.get(_TRACEPARENT)
+        parent = None if given is None else parse_traceparent(given, headers.get(_TRACESTATE, ""))
         trace = child_of(parent, ratio=self._tracer.ratio)
-        context = RequestContext(trace, _request_id(headers.get("X-Request-ID"), trace.trace_id))
-        if DEADLINE in headers:
+        given = headers.get(_REQUEST_ID)
+        context = RequestContext(
+            trace, trace.trace_id if given is None else _request_id(given, trace.trace_id)
+        )
+        if _DEADLINE in headers:
             context.deadline_s = parse_deadline_s(headers, start_s)
-        resource = request.match_info.route.resource
-        if resource is not None:
-            context.route = resource.canonical
-        span = self._tracer.server_span(method, trace, parent)
-        request_token, trace_token = current_request.set(context), current_trace.set(trace)
-        self._metrics.began(method)
-        status, error_type, response = _CLIENT_CLOSED, "cancelled", None
-        try:
-            if self._faults is None and context.deadline_s is None:
-                response = await handler(request)
-            else:
-                response = await self._limited(request, handler, context)
-            error_type = str(response.status) if response.status >= 500 else ""
-        except Exception as error:
-            response, error_type = self._failed(error, request, context)
-        finally:
-            self._metrics.ended(method)
-            spent_s = time.monotonic() - start_s
-            if response is not None:
-                status = response.status
-            exemplar = trace.trace_id if trace.flags & 1 else None
-            self._metrics.observe_request(method, context.route, status, error_type, spent_s, exemplar)
-            if span is not None:
-                self._describe(span, request, context, status=status, error_type=error_type)
-            if self._access is not None:
-                self._log(
-                    request, context, status=status, error_type=error_type, spent_s=spent_s, sent=response
-                )
-            current_trace.reset(trace_token)
-            current_request.reset(request_token)
-        if not response.prepared:
-            response.headers["X-Request-ID"] = context.request_id
-            if self._health.draining:
-                response.force_close()
-        return response
+        return context, parent
+
+    def _end(
+        self,
+        request: web.Request,
+        context: RequestContext,
+        span: Span | None,
+        start_s: float,
+        error_type: str,
+        response: web.StreamResponse | None,
+    ) -> None:
+        """Tell metrics, trace and access log of a request that was answered or left."""
+        spent_s = time.monotonic() - start_s
+        status = _CLIENT_CLOSED if response is None else response.status
+        trace = context.trace
+        self._metrics.server.observe(
+            (known_method(request.method), context.route, status, error_type),
+            spent_s,
+            trace.trace_id if trace.flags & 1 else None,
+        )
+        if span is not None:
+            self._describe(span, request, context, status=status, error_type=error_type)
+        if self._access is not None:
+            self._access.note(
+                request, context, status=status, error_type=error_type, spent_s=spent_s, response=response
+            )
 
     async def _limited(
         self, request: web.Request, handler: Handler, context: RequestContext
@@ -189,7 +225,7 @@ class RequestMiddleware:
         attributes["url.scheme"] = request.scheme
         attributes["url.path"] = request.path
         attributes["http.route"] = context.route
-        attributes["client.address"] = client_address(request, on_fly=self._settings.on_fly)
+        attributes["client.address"] = client_address(request, on_fly=self._on_fly)
         if context.identity.subject:
             attributes["enduser.id"] = context.identity.subject
         if error_type:
@@ -198,71 +234,9 @@ class RequestMiddleware:
                 span.fail(error_type)
         span.finish()
 
-    def _log(
-        self,
-        request: web.Request,
-        context: RequestContext,
-        *,
-        status: int,
-        error_type: str,
-        spent_s: float,
-        sent: web.StreamResponse | None,
-    ) -> None:
-        access = self._access
-        if access is None:
-            return
-        result, reason = access_fields(context)
-        identity, trace = context.identity, context.trace
-        redact = access.redactor.redact
-        line = AccessLine(
-            timestamp=timestamp(time.time()),
-            level="INFO",
-            service=self._service,
-            environment=self._environment,
-            method=request.method[:20],
-            route=context.route,
-            path=redact(request.path[:256]),
-            status=status,
-            duration_ms=round(spent_s * 1000, 3),
-            bytes_sent=_length(sent),
-            client=client_address(request, on_fly=self._settings.on_fly),
-            request_id=redact(context.request_id),
-            trace_id=trace.trace_id,
-            span_id=trace.span_id,
-            auth_type=identity.kind,
-            auth_subject=redact(identity.subject),
-            auth_key_id=identity.key_id,
-            auth_scopes=identity.scopes,
-            auth_result=result,
-            auth_reason=reason,
-            error_type=error_type,
-        )
-        try:
-            access.write_clean(encode(line))
-        except UnicodeEncodeError:
-            # A path with lone surrogates: percent-encoded it says the same.
-            access.write_clean(encode(_ascii_path(line, redact(request.raw_path))))
 
-
-def _ascii_path(line: AccessLine, raw_path: str) -> AccessLine:
-    return msgspec.structs.replace(line, path=raw_path.encode("ascii", "backslashreplace").decode()[:256])
-
-
-def client_address(request: web.Request, *, on_fly: bool) -> str:
-    """The client's address. Fly's proxy is believed on Fly only; nobody else's header ever is."""
-    if on_fly and (address := request.headers.get("Fly-Client-IP")):
-        return address[:64]
-    return request.remote or ""
-
-
-def _request_id(given: str | None, trace_id: str) -> str:
+def _request_id(given: str, trace_id: str) -> str:
     """The caller's request id when it is a sane token, else the trace id."""
-    if given and len(given) <= _ID_LENGTH and given.isascii() and given.replace("-", "").isalnum():
+    if len(given) <= _ID_LENGTH and given.isascii() and given.replace("-", "").isalnum():
         return given
     return trace_id
-
-
-def _length(response: web.StreamResponse | None) -> int:
-    if response is None:
-        return 0
-    return response.body_length if response.prepared else response.content_length or 0

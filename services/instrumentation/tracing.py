@@ -10,7 +10,7 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Protocol, Self
 
-from services.instrumentation.context import TraceContext, child_of, current_trace
+from services.instrumentation.context import TraceContext, child_of, current_trace, trace_in_hand
 
 Value = str | int | float | bool
 """What an attribute may hold."""
@@ -121,7 +121,7 @@ class Tracer:
         root: bool = False,
     ) -> Span:
         """A new span; `root` starts a new trace even when one is current (a redelivered message)."""
-        above = None if root else (parent or current_trace.get())
+        above = None if root else (parent or trace_in_hand())
         context = child_of(above, ratio=self.ratio)
         exporter = self.exporter if context.flags & 1 else None
         return Span(name, kind, context=context, parent=above, exporter=exporter, links=links)

@@ -15,15 +15,17 @@ import psutil
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from tests.services.raw_load import cpu_per_request_s, request_bytes
+from tests.services.raw_load import cpu_per_request_s, cpu_s, request_bytes
 
-_ROUNDS = 9
-_REQUESTS = 1600
+_ROUNDS = 40
+_REQUESTS = 400
+_IDLE_S = 3.0
 _MODES = {
     "bare": "aiohttp alone",
     "metrics": "ours: metrics and trace ids",
-    "kit": "ours: the same and an access line",
-    "kit-traced": "ours: the same, every request traced",
+    "access": "ours: the same and an access line",
+    "health": "ours: the same and three dependencies",
+    "traced": "ours: the same, every request traced",
     "otel-metrics": "OpenTelemetry SDK: metrics",
     "otel": "OpenTelemetry SDK: metrics and spans",
 }
@@ -54,6 +56,7 @@ async def _serve(mode: str) -> None:
 
 
 def _attach(app: web.Application, mode: str) -> None:
+    from services.instrumentation.health import Criticality, Dependency, Reading, Status
     from services.instrumentation.kit import Instrumentation
     from services.instrumentation.logs import LineWriter
     from services.instrumentation.redaction import Redactor
@@ -65,14 +68,29 @@ def _attach(app: web.Application, mode: str) -> None:
 
         def close(self, timeout_s: float) -> None: ...
 
+    async def well() -> Reading:
+        return Reading(status=Status.PASS)
+
     environ = {"API_KEY": "bench-api-key", "LOG_LEVEL": "WARNING", "OTEL_TRACES_SAMPLER_ARG": "0"}
-    if mode == "kit-traced":
+    if mode == "traced":
         environ["OTEL_TRACES_SAMPLER_ARG"] = "1"
-    exporter: Exporter | None = Discard() if mode == "kit-traced" else None
+    exporter: Exporter | None = Discard() if mode == "traced" else None
     access = None
     if mode != "metrics":
         access = LineWriter(Redactor.from_environment(environ), os.open(os.devnull, os.O_WRONLY))
-    Instrumentation(Settings.from_environment("bench", environ), access=access, exporter=exporter).attach(app)
+    settings = Settings.from_environment("bench", {**environ, "HEALTH_CHECK_INTERVAL": "1s"})
+    kit = Instrumentation(settings, access=access, exporter=exporter)
+    if mode in {"health", "traced"}:
+        for name in ("postgresql", "nats", "storage"):
+            kit.depends_on(
+                Dependency(
+                    name=f"{name}:responseTime",
+                    component_type="datastore",
+                    criticality=Criticality.REQUIRED,
+                    probe=well,
+                )
+            )
+    kit.attach(app)
 
 
 def _opentelemetry(*, traces: bool) -> Middleware:
@@ -160,3 +178,8 @@ def main() -> None:
                 f"{_MODES[mode]:<38} {spent:6.1f} us CPU/request, adds {added:6.1f} us "
                 f"({added / bare:4.0%})   {rss:5.1f} MiB"
             )
+        idle = {mode: cpu_s([pid]) for mode, (_, pid) in servers.items() if not mode.startswith("otel")}
+        time.sleep(_IDLE_S)
+        print(f"without requests, of one core over {_IDLE_S:.0f} s:")
+        for mode, before in idle.items():
+            print(f"{_MODES[mode]:<38} {(cpu_s([servers[mode][1]]) - before) / _IDLE_S:7.3%}")
