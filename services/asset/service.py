@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from services.asset.ranges import Span, UnsatisfiableRangeError, parse_range
 from services.asset.s3 import S3Storage, bucket_from
 from services.asset.storage import DirectoryStorage, Storage, too_large
 from services.instrumentation.authentication import Authenticator, caller, remote_verifier
+from services.instrumentation.body import body_pieces
 from services.instrumentation.client import HttpClient
 from services.instrumentation.database import Database, Row
 from services.instrumentation.health import Criticality, Dependency, Reading, Status
@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 _PREFIX: Final = "/api/v1/assets"
 _LIMIT_BYTES: Final = 64 * 1024 * 1024
 _PAGE: Final = 100
-_PIECE: Final = 256 * 1024
-_IDLE_S: Final = 10.0
 _EVENTS: Final = "gaia.{env}.asset.{event}"
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
 _TYPE: Final = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}")
@@ -156,7 +154,7 @@ class AssetService:
         if (request.content_length or 0) > _LIMIT_BYTES:
             raise too_large(_LIMIT_BYTES)
         asset_id = uuid.uuid4()
-        stored = await self._storage.put(str(asset_id), _pieces(request), limit_bytes=_LIMIT_BYTES)
+        stored = await self._storage.put(str(asset_id), body_pieces(request), limit_bytes=_LIMIT_BYTES)
         try:
             _check_digest(request, stored.sha256)
             row = await self._database.fetchrow(
@@ -298,19 +296,6 @@ def _asset(row: Row) -> AssetAnswer:
     return AssetAnswer(
         str(row["id"]), row["name"], row["content_type"], row["size_bytes"], row["sha256"], row["created_at"]
     )
-
-
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """The body in pieces. Raises ProblemError 408 when it stalls."""
-    while True:
-        try:
-            async with asyncio.timeout(_IDLE_S):
-                piece = await request.content.read(_PIECE)
-        except TimeoutError as error:
-            raise ProblemError(408, "the upload stalled", reason="slow_body") from error
-        if not piece:
-            return
-        yield piece
 
 
 def _check_digest(request: web.Request, sha256: str) -> None:

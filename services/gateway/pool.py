@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from services.instrumentation.breaker import BreakerState
@@ -48,17 +49,29 @@ class InstancePool:
 
     def choose(self, now: float, tried: set[Instance]) -> Instance | None:
         """The least busy usable instance not in `tried`, in turn among equals; None when there is none."""
-        usable = [instance for instance in self._usable(now) if instance not in tried]
+        usable = self._usable(now)
+        if tried:
+            usable = [instance for instance in usable if instance not in tried]
         if not usable:
             # An instance that is leaving or was put aside may still answer; nobody surely does not.
             usable = [instance for instance in self.instances if instance not in tried]
-        if not usable:
-            return None
+        if len(usable) < 2:
+            return usable[0] if usable else None
         self._turn += 1
         start = self._turn % len(usable)
-        return min(usable[start:] + usable[:start], key=lambda instance: instance.in_flight)
+        return min(usable[start:] + usable[:start], key=attrgetter("in_flight"))
 
     def _usable(self, now: float) -> list[Instance]:
+        for instance in self.instances:
+            if (
+                instance.ready is False
+                or instance.ejected_until_s > now
+                or instance.upstream.breaker.state is BreakerState.OPEN
+            ):
+                return self._selected(now)
+        return self.instances  # The usual case: all are well.
+
+    def _selected(self, now: float) -> list[Instance]:
         candidates = [i for i in self.instances if i.ready is not False] or self.instances
         kept = [i for i in candidates if i.ejected_until_s <= now]
         if len(candidates) - len(kept) > _PANIC_SHARE * len(candidates):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, MultiMapping, istr
 from yarl import URL
 
 from services.gateway.pool import Instance, InstancePool
 from services.instrumentation.access import client_address
+from services.instrumentation.body import body_pieces
 from services.instrumentation.client import BodyAbortedError, CallFailedError, Failure, HttpClient
 from services.instrumentation.context import current_request
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.problem import ProblemError
 from services.instrumentation.retry import RetryBudget
+from services.instrumentation.settings import duration
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +52,25 @@ _OURS: Final = (
     "x-rewrite-",
 )
 _REPLACED: Final = frozenset(
-    ("host", "content-length", "traceparent", "tracestate", "x-request-id", "expect")
+    (
+        "authorization",
+        "content-length",
+        "expect",
+        "host",
+        "traceparent",
+        "tracestate",
+        "x-api-key",
+        "x-request-id",
+    )
 )
+_RESET: Final = frozenset(("server", "date", "x-request-id"))
+_PLAIN_CONNECTION: Final = frozenset(("keep-alive", "close", ""))
+_CONNECTION: Final = istr("Connection")
+_CONTENT_LENGTH: Final = istr("Content-Length")
+_REQUEST_ID: Final = istr("X-Request-ID")
+_FORWARDED_FOR: Final = istr("X-Forwarded-For")
+_FORWARDED_PROTO: Final = istr("X-Forwarded-Proto")
+_FORWARDED_HOST: Final = istr("X-Forwarded-Host")
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _TOTAL_S: Final = 10.0
 _IDLE_S: Final = {"auth": 10.0, "asset": 30.0, "chat": 60.0}
@@ -63,6 +84,9 @@ class Proxy:
         self._kit = kit
         self._client = client
         self._budgets: dict[str, RetryBudget] = {}
+        # A chat's events may pause for longer than a download.
+        options = kit.settings.options
+        self._idle_s = {name: duration(options, "UPSTREAM_IDLE", idle_s) for name, idle_s in _IDLE_S.items()}
         self._retries = kit.metrics.counter(
             "gateway_retries_total", "Calls made again elsewhere.", ("service",)
         )
@@ -113,73 +137,97 @@ class Proxy:
                 headers=headers,
                 data=_body(request),
                 timeout_s=_TOTAL_S,
-                idle_s=_IDLE_S.get(pool.name, 30.0),
+                idle_s=None,
             ) as upstream:
                 if upstream.status >= 500:
                     pool.failed(instance, time.monotonic())
                 else:
                     pool.succeeded(instance)
-                return await self._answer(request, upstream)
+                return await self._answer(request, upstream, self._idle_s[pool.name])
         finally:
             instance.in_flight -= 1
 
     def _request_headers(self, request: web.Request, credentials: Mapping[str, str]) -> CIMultiDict[str]:
-        named = _named(request.headers.getall("Connection", []))
-        headers: CIMultiDict[str] = CIMultiDict()
-        for name, value in request.headers.items():
-            low = name.lower()
-            if low in _HOP_BY_HOP or low in _REPLACED or low in named or low.startswith(_OURS):
-                continue
-            headers.add(name, value)
-        for name in ("Authorization", "X-API-Key"):
-            headers.popall(name, None)
+        given = request.headers
+        headers = _passed(given, _may_pass_up)
         headers.update(credentials)
         context = current_request.get()
-        headers["X-Request-ID"] = context.request_id if context else ""
-        headers["X-Forwarded-For"] = client_address(request, on_fly=self._kit.settings.on_fly)
-        headers["X-Forwarded-Proto"] = "https" if self._kit.settings.on_fly else request.scheme
-        headers["X-Forwarded-Host"] = request.host[:255]
+        headers[_REQUEST_ID] = context.request_id if context else ""
+        on_fly = self._kit.settings.on_fly
+        headers[_FORWARDED_FOR] = client_address(request, on_fly=on_fly)
+        headers[_FORWARDED_PROTO] = "https" if on_fly else request.scheme
+        headers[_FORWARDED_HOST] = request.host[:255]
         return headers
 
-    async def _answer(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-        named = _named(upstream.headers.getall("Connection", []))
-        response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
-        for name, value in upstream.headers.items():
-            low = name.lower()
-            if low not in _HOP_BY_HOP and low not in named and low not in {"server", "date", "x-request-id"}:
-                response.headers.add(name, value)
+    async def _answer(
+        self, request: web.Request, upstream: aiohttp.ClientResponse, idle_s: float
+    ) -> web.StreamResponse:
+        headers = _passed(upstream.headers, _may_pass_down)
         context = current_request.get()
         if context is not None:
-            response.headers["X-Request-ID"] = context.request_id
+            headers[_REQUEST_ID] = context.request_id
+        bodiless = request.method == "HEAD" or upstream.status in {204, 304}
+        length = upstream.content_length
+        response: web.StreamResponse
+        if not bodiless and length is not None and length <= _PIECE:
+            response = await _whole(upstream, headers, idle_s)
+        else:
+            response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=headers)
         if self._kit.health.draining:
             response.force_close()
-        if request.method == "HEAD" or upstream.status in {204, 304}:
+        if not isinstance(response, web.Response):
             await response.prepare(request)
-            return response
-        if (length := upstream.content_length) is not None and length <= _PIECE:
-            return await _whole(upstream, response)
-        await response.prepare(request)
-        await _pump(upstream, response)
+            if not bodiless:
+                await _pump(upstream, response, idle_s)
         return response
 
 
-async def _whole(upstream: aiohttp.ClientResponse, head: web.StreamResponse) -> web.Response:
+def _passed(headers: MultiMapping[str], may_pass: Callable[[str], bool]) -> CIMultiDict[str]:
+    """A copy without what belongs to one connection, or what `may_pass` refuses."""
+    passed = CIMultiDict([pair for pair in headers.items() if may_pass(pair[0])])
+    for value in headers.getall(_CONNECTION, ()):
+        if value.lower() not in _PLAIN_CONNECTION:
+            for name in value.split(","):
+                passed.popall(name.strip(), None)
+    return passed
+
+
+# The same few names come again and again: what becomes of each is decided once.
+@lru_cache(maxsize=512)
+def _may_pass_up(name: str) -> bool:
+    low = name.lower()
+    return not (low in _HOP_BY_HOP or low in _REPLACED or low.startswith(_OURS))
+
+
+@lru_cache(maxsize=512)
+def _may_pass_down(name: str) -> bool:
+    low = name.lower()
+    return not (low in _HOP_BY_HOP or low in _RESET)
+
+
+async def _whole(upstream: aiohttp.ClientResponse, headers: CIMultiDict[str], idle_s: float) -> web.Response:
     # Small answers leave in one write, and a broken one can still become a proper error.
     try:
-        body = await upstream.read()
+        if upstream.content.is_eof():
+            body = await upstream.read()  # It came with the head: no need for a timer.
+        else:
+            async with asyncio.timeout(idle_s):
+                body = await upstream.read()
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ProblemError(502, "the answer broke off", reason="upstream_broken") from error
-    head.headers.popall("Content-Length", None)
-    response = web.Response(body=body, status=upstream.status, reason=upstream.reason, headers=head.headers)
-    if head.keep_alive is False:
-        response.force_close()
-    return response
+    headers.popall(_CONTENT_LENGTH, None)
+    return web.Response(body=body, status=upstream.status, reason=upstream.reason, headers=headers)
 
 
-async def _pump(upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+async def _pump(upstream: aiohttp.ClientResponse, response: web.StreamResponse, idle_s: float) -> None:
+    loop = asyncio.get_running_loop()
     try:
-        async for piece in upstream.content.iter_any():
-            await response.write(piece)
+        async with asyncio.timeout(idle_s) as limit:
+            async for piece in upstream.content.iter_any():
+                # A client that reads slowly is the server's matter: the upstream's time stands still.
+                limit.reschedule(None)
+                await response.write(piece)
+                limit.reschedule(loop.time() + idle_s)
         await response.write_eof()
     except (aiohttp.ClientPayloadError, TimeoutError) as error:
         # The status is out; only cutting the connection tells the client that this is not the end.
@@ -192,12 +240,9 @@ def _body(request: web.Request) -> AsyncIterator[bytes] | None:
 
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
     try:
-        async for piece in request.content.iter_chunked(_PIECE):
+        async for piece in body_pieces(request, _PIECE):
             yield piece
+    except ProblemError as error:
+        raise BodyAbortedError(error) from error
     except (OSError, aiohttp.ClientError, web.HTTPException) as error:
-        raise BodyAbortedError from error
-
-
-def _named(values: list[str]) -> set[str]:
-    """The headers a Connection header declares hop-by-hop."""
-    return {name.strip().lower() for value in values for name in value.split(",")}
+        raise BodyAbortedError(ProblemError(400, "the body broke off", reason="body_aborted")) from error

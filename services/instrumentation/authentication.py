@@ -133,7 +133,8 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token:
             raise self.refuse(Refusal.MISSING)
         try:
-            verified = await self._verifier.verify(token.strip())
+            token = token.strip()
+            verified = self._verifier.remembered(token) or await self._verifier.verify(token)
         except TokenError as error:
             raise self.refuse(error.refusal) from None
         return verified.identity

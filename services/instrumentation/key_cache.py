@@ -120,20 +120,27 @@ class Verifier:
 
     async def verify(self, token: str) -> Verified:
         """Raises TokenError, or UnavailableError when no issuer's keys were ever had."""
-        known = self._accepted.get(token)
+        known = self.remembered(token)
         if known is not None:
-            verified, cache = known
-            if verified.expires_at_s < time.time():
-                del self._accepted[token]
-                raise TokenError(Refusal.EXPIRED)
-            self._accepted.move_to_end(token)
-        else:
-            verified, cache = await self._check(token)
-            self._accepted[token] = (verified, cache)
-            if len(self._accepted) > _TOKENS_LIMIT:
-                self._accepted.popitem(last=False)
-        if verified.token_id in cache.revoked or verified.identity.key_id in cache.revoked:
-            raise TokenError(Refusal.REVOKED)
+            return known
+        verified, cache = await self._check(token)
+        self._accepted[token] = (verified, cache)
+        if len(self._accepted) > _TOKENS_LIMIT:
+            self._accepted.popitem(last=False)
+        _refuse_revoked(verified, cache)
+        return verified
+
+    def remembered(self, token: str) -> Verified | None:
+        """What a token accepted before says; None for one not seen. Raises TokenError when it is over."""
+        known = self._accepted.get(token)
+        if known is None:
+            return None
+        verified, cache = known
+        if verified.expires_at_s < time.time():
+            del self._accepted[token]
+            raise TokenError(Refusal.EXPIRED)
+        self._accepted.move_to_end(token)
+        _refuse_revoked(verified, cache)
         return verified
 
     async def _check(self, token: str) -> tuple[Verified, KeyCache]:
@@ -148,3 +155,8 @@ class Verifier:
             if key is not None:
                 return verify(token, key), cache
         raise unavailable or TokenError(Refusal.UNKNOWN_KEY)
+
+
+def _refuse_revoked(verified: Verified, cache: KeyCache) -> None:
+    if verified.token_id in cache.revoked or verified.identity.key_id in cache.revoked:
+        raise TokenError(Refusal.REVOKED)

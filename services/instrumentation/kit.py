@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from services.instrumentation.access import AccessLog
+from services.instrumentation.body import PACE, BodyPace
 from services.instrumentation.endpoints import Endpoints
 from services.instrumentation.faults import FaultSwitch
 from services.instrumentation.health import Dependency, Health
@@ -99,6 +100,7 @@ class Instrumentation:
             on_fly=self.settings.on_fly,
         )
         app.middlewares.insert(0, middleware.build())
+        app[PACE] = BodyPace(idle_s=self.settings.body_timeout_s)
         Endpoints(
             self.settings,
             health=self.health,

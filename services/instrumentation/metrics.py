@@ -19,7 +19,7 @@ _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", 
 
 
 # prometheus_client leaves this one function untyped.
-_openmetrics: Final[Callable[[CollectorRegistry], bytes]] = openmetrics.generate_latest
+openmetrics_text: Final[Callable[[CollectorRegistry], bytes]] = openmetrics.generate_latest
 
 
 def known_method(method: str) -> str:
@@ -85,7 +85,7 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its Content-Type for a client's `Accept` header."""
         if prefers_openmetrics(accept):
-            return _openmetrics(self.registry), OPENMETRICS
+            return openmetrics_text(self.registry), OPENMETRICS
         return generate_latest(self.registry), TEXT
 
 

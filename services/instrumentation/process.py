@@ -8,14 +8,11 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_request import BaseRequest
 
+from services.instrumentation.connection import KEEPALIVE_S, ClientConnection
 from services.instrumentation.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,48 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Longer than any proxy in front keeps an idle connection, so that the proxy closes first.
-_KEEPALIVE_S: Final = 75.0
 _SECOND_SIGNAL: Final = 130
 _BACKLOG: Final = 1024
-# Ours is the access log; aiohttp formats none for a logger that is off.
-_SILENT: Final = logging.getLogger("services.no_access_log")
-_SILENT.disabled = True
-
-
-class ProblemProtocol(RequestHandler):
-    """aiohttp's connection, answering malformed requests with problem+json, without a traceback."""
-
-    __slots__ = ("_malformed",)
-
-    def __init__(self, server: web.Server, malformed: Callable[[], None]) -> None:
-        super().__init__(
-            server, loop=asyncio.get_running_loop(), access_log=_SILENT, keepalive_timeout=_KEEPALIVE_S
-        )
-        self._malformed = malformed
-
-    def handle_error(
-        self,
-        request: BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= 500:
-            return super().handle_error(request, status, exc, message)
-        self._malformed()
-        logger.info("request.malformed", extra={"error": type(exc).__name__, "client": request.remote})
-        body = {
-            "type": "urn:gaia:problem:malformed_request",
-            "title": "Bad Request",
-            "status": status,
-            "detail": "the request is not well-formed HTTP",
-        }
-        response = web.Response(
-            body=msgspec.json.encode(body), status=status, content_type="application/problem+json"
-        )
-        response.force_close()
-        return response
+_TLS_HANDSHAKE_S: Final = 10.0
 
 
 async def serve(app: web.Application, kit: Instrumentation) -> int:
@@ -88,7 +46,7 @@ async def serve(app: web.Application, kit: Instrumentation) -> int:
         app,
         access_log=None,
         handler_cancellation=True,
-        keepalive_timeout=_KEEPALIVE_S,
+        keepalive_timeout=KEEPALIVE_S,
         shutdown_timeout=settings.shutdown_timeout_s,
     )
     await runner.setup()
@@ -118,16 +76,20 @@ async def listen(runner: web.AppRunner, kit: Instrumentation) -> asyncio.Server:
     assert server is not None
 
     settings = kit.settings
-    malformed = kit.metrics.refused.labels("malformed_request").inc
+    tls = server_tls(settings)
 
-    def connection() -> ProblemProtocol:
-        return ProblemProtocol(server, malformed)
+    def refused(reason: str) -> None:
+        kit.metrics.refused.labels(reason).inc()
+
+    def connection() -> ClientConnection:
+        return ClientConnection(server, settings, refused)
 
     listening = await loop.create_server(
         connection,
         settings.host,
         settings.port,
-        ssl=server_tls(settings),
+        ssl=tls,
+        ssl_handshake_timeout=None if tls is None else _TLS_HANDSHAKE_S,
         backlog=_BACKLOG,
         reuse_address=True,
     )

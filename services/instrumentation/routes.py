@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
-from aiohttp import ClientPayloadError, web
+from aiohttp import web
 
-from services.instrumentation.deadline import remaining_s
+from services.instrumentation.body import read_body
 from services.instrumentation.problem import ProblemError
-
-_BODY_LIMIT: Final = 64 * 1024
-_BODY_S: Final = 10.0
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,26 +38,6 @@ class Operation:
 def add_operations(app: web.Application, operations: Sequence[Operation]) -> None:
     for operation in operations:
         app.router.add_route(operation.method, operation.path, operation.handler)
-
-
-async def read_body(request: web.Request, limit: int = _BODY_LIMIT) -> bytes:
-    """The whole body. Raises ProblemError 413 above `limit`, 408 when it does not arrive in time."""
-    if (request.content_length or 0) > limit:
-        raise ProblemError(413, f"the body may be {limit} bytes at most", reason="too_large")
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(remaining_s(_BODY_S)):
-            async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > limit:
-                    raise ProblemError(413, f"the body may be {limit} bytes at most", reason="too_large")
-                chunks.append(chunk)
-    except TimeoutError as error:
-        raise ProblemError(408, "the body did not arrive in time", reason="slow_body") from error
-    except (ClientPayloadError, ValueError) as error:
-        raise ProblemError(400, "the body is malformed", reason="malformed_body") from error
-    return b"".join(chunks)
 
 
 async def parse_body(request: web.Request, kind: type[T]) -> T:

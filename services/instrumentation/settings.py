@@ -99,6 +99,9 @@ class Settings:
     drain_delay_s: float = 0.5
     shutdown_timeout_s: float = 15.0
     lag_limit_s: float = 30.0
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 10.0
+    send_timeout_s: float = 30.0
     faults: bool = False
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -141,6 +144,9 @@ class Settings:
             drain_delay_s=duration(environ, "DRAIN_DELAY", 5.0 if on_fly else 0.5),
             shutdown_timeout_s=duration(environ, "SHUTDOWN_TIMEOUT", 15.0),
             lag_limit_s=duration(environ, "LOOP_LAG_LIMIT", 30.0),
+            header_timeout_s=duration(environ, "HEADER_TIMEOUT", 10.0),
+            body_timeout_s=duration(environ, "BODY_TIMEOUT", 10.0),
+            send_timeout_s=duration(environ, "SEND_TIMEOUT", 30.0),
             faults=_faults(environ, environment, on_fly=on_fly),
             tls_cert=environ.get("TLS_CERT_FILE"),
             tls_key=environ.get("TLS_KEY_FILE"),

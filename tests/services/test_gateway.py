@@ -323,6 +323,68 @@ async def test_bodies_and_compressed_answers_pass_byte_for_byte(
             assert await response.read() == body
 
 
+async def test_repeated_headers_stay_repeated_both_ways(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with setup(tmp_path, http) as s:
+        got: list[list[str]] = []
+
+        async def twice(request: web.Request) -> web.Response:
+            got.append(request.headers.getall("X-Kept"))
+            response = web.Response()
+            for value in ("a=1", "b=2"):
+                response.headers.add("Set-Cookie", value)
+            return response
+
+        s.asset.behaviour = twice
+        lines = "X-Kept: 1\r\nX-Kept: 2\r\nConnection: keep-alive\r\nConnection: X-Drop-Me\r\nX-Drop-Me: 1"
+        answer = await raw(
+            s,
+            f"GET /api/v1/assets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n{lines}\r\n\r\n",
+        )
+        assert got == [["1", "2"]]
+        assert "X-Drop-Me" not in s.asset.seen[0][1]
+        assert (answer.count(b"a=1"), answer.count(b"b=2")) == (1, 1)
+
+
+async def test_an_upstream_that_stops_in_the_middle_of_its_answer_is_cut_off(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with setup(tmp_path, http, UPSTREAM_IDLE="100ms") as s:
+
+        async def stall(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            if "short" in request.path:
+                response.content_length = 8
+            await response.prepare(request)
+            await response.write(b"half")
+            await asyncio.Event().wait()
+            return response
+
+        s.asset.behaviour = stall
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await s.get("/api/v1/assets/long")
+        # A short answer is held back until it is whole: it can still become an error.
+        status, _, body = await s.get("/api/v1/assets/short")
+        assert (status, json.loads(body)["type"]) == (502, "urn:gaia:problem:upstream_broken")
+
+
+async def test_a_client_that_stalls_in_the_middle_of_an_upload_is_told_so_and_no_instance_is_blamed(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with setup(tmp_path, http, BODY_TIMEOUT="100ms") as s:
+
+        async def take(request: web.Request) -> web.Response:
+            return web.Response(text=str(len(await request.read())))
+
+        s.asset.behaviour = take
+        head = (
+            f"POST /api/v1/assets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9"
+        )
+        answer = await raw(s, f"{head}\r\n\r\nab")
+        assert b"urn:gaia:problem:slow_body" in answer, answer
+        (instance,) = s.service.pools["asset"].instances
+        assert (instance.failures, instance.upstream.breaker.state) == (0, BreakerState.CLOSED)
+
+
 async def test_each_subject_has_its_own_rate_limit(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     async with setup(tmp_path, http, RATE_LIMIT="2/s") as s:
         statuses = [(await s.get("/api/v1/assets"))[0] for _ in range(6)]

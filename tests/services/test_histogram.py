@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as Reference
-from prometheus_client.openmetrics.exposition import generate_latest
 
 from services.instrumentation.histogram import Histogram
+from services.instrumentation.metrics import openmetrics_text
 
 EDGES = (0.005, 0.1, 2.0)
 DURATIONS = st.lists(st.one_of(st.floats(0, 10), st.sampled_from(EDGES)), max_size=30)
@@ -48,6 +48,6 @@ def test_an_exemplar_stands_at_the_bucket_it_fell_into() -> None:
     histogram = Histogram("d_seconds", "Durations.", ("route",), edges_s=EDGES, registry=registry)
     histogram.observe(("/a",), 0.05, "ab" * 16)
     histogram.observe(("/a",), 0.001)
-    lines = generate_latest(registry).decode().splitlines()
+    lines = openmetrics_text(registry).decode().splitlines()
     (line,) = [line for line in lines if " # " in line]
     assert line.startswith('d_seconds_bucket{le="0.1",route="/a"} 2.0 # {trace_id="' + "ab" * 16 + '"} 0.05')

@@ -164,7 +164,12 @@ RAW = {
     "folded header": b"GET /items/a HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
     "bare line feed in a value": b"GET /items/a HTTP/1.1\r\nHost: x\r\nA: b\nX-Auth-Subject: admin\r\n\r\n",
     "nonsense": b"\x16\x03\x01\x02\x00\x01\x00",
-    "huge header": b"GET /items/a HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 20_000 + b"\r\n\r\n",
+    "two hosts": b"GET /items/a HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "length with a sign": b"POST /items/a HTTP/1.1\r\nHost: x\r\nContent-Length: +4\r\n\r\nabcd",
+    "unknown coding": b"POST /items/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
+    "chunked not last": b"POST /items/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+    "nul in a value": b"GET /items/a HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n",
+    "too many headers": b"GET /items/a HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 200 + b"\r\n",
 }
 
 
