@@ -30,18 +30,26 @@ async def roll(app: str, *, server: str, port: int, within_s: float) -> Roll:
     )
 
 
+async def addresses(name: str, *, server: str, port: int, within_s: float) -> frozenset[str]:
+    """The IPv6 addresses of a private name, unfiltered by any cache. Raises NamesUnknownError."""
+    return frozenset(await _records(name, "AAAA", server, port, within_s))
+
+
 async def _ids(name: str, server: str, port: int, within_s: float) -> frozenset[str]:
     """A record reads `id region,id region`. A name without records has no machines."""
+    texts = await _records(name, "TXT", server, port, within_s)
+    pairs = (part.split() for text in texts for part in text.split(","))
+    return frozenset(pair[0] for pair in pairs if pair)
+
+
+async def _records(name: str, kind: str, server: str, port: int, within_s: float) -> tuple[str, ...]:
     journey = Journey(deadline_s=time.monotonic() + within_s)
     try:
         message = await ask(
-            server, port, name=name, record_type="TXT", transport="udp", recursion=True, journey=journey
+            server, port, name=name, record_type=kind, transport="udp", recursion=True, journey=journey
         )
     except (Fault, DeadlinePassed, OSError) as error:
         raise NamesUnknownError(f"{name}: {type(error).__name__}") from error
     if message.rcode not in ("NOERROR", "NXDOMAIN"):
         raise NamesUnknownError(f"{name}: {message.rcode}")
-    pairs = (
-        part.split() for record in message.answers if record.type == "TXT" for part in record.data.split(",")
-    )
-    return frozenset(pair[0] for pair in pairs if pair)
+    return tuple(record.data for record in message.answers if record.type == kind)

@@ -3,147 +3,153 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator
-from typing import Final, Literal
 
-import msgspec
-
-from checks.catalog import CheckKind, MeasureInfo, ProbeKit
-from checks.finding import Finding, Measure, State
-from checks.limits import Profile, profile_of
-from checks.network.way import Trip, travel
+from checks.apps import Ask, Asker
+from checks.catalog import CheckKind, ProbeKit
+from checks.finding import Evidence, Finding, Measure, State
+from checks.machines import names
+from checks.network.blame import Seen, blame
+from checks.network.memory import Memory
+from checks.network.options import MEASURES, NetworkOptions, Way
+from checks.network.slowness import judge
+from checks.network.stale import Names
+from checks.network.thresholds import effective
+from checks.network.way import travel
 from checks.problem import Problem, finding_of
 from checks.reason import Reason
 from checks.target import Target
-from checks.units import Duration, Ratio
-
-Route = Literal["private", "proxy", "public"]
-_REMEMBERED: Final = 20
-
-
-class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One way: `private` is one machine on the private network, `proxy` is flycast, `public` is the edge."""
-
-    name: str
-    url: str
-    route: Route
-    local: bool = False
-
-
-class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ways to one app. `may_sleep`: only private ways are tried then, for the others wake it.
-
-    `slow_dns`, `slow_connect`: over these a way is degraded in production. `loss`: of the last 20 tries.
-    """
-
-    ways: tuple[Way, ...]
-    may_sleep: bool = False
-    timeout: Duration = Duration(2)
-    slow_dns: Duration = Duration(0.5)
-    slow_connect: Duration = Duration(0.1)
-    loss: Ratio = Ratio(0.05)
-    profile: Profile = "auto"
 
 
 class NetworkCheck:
     """Tries every way at once."""
 
     def __init__(self, target: Target, options: NetworkOptions, kit: ProbeKit) -> None:
+        self._name = (target.key.env, target.key.service)
         self._app = target.key.service
         self._options = options
         self._kit = kit
-        self._production = profile_of(target.key.env, options.profile) == "production"
-        self._ways = tuple(way for way in options.ways if way.route == "private" or not options.may_sleep)
-        self._history = {way.name: deque[bool](maxlen=_REMEMBERED) for way in self._ways}
+        self._limits = effective(target.key.env, options.profile, options.thresholds)
+        self._written = tuple(way for way in options.ways if way.route == "private" or not options.may_sleep)
+        self._memories: dict[str, Memory] = {}
+        self._dns = Names()
 
     async def probe(self) -> Finding:
+        ways = (*self._written, *self._machines())
         within_s = float(self._options.timeout)
-        trips = await asyncio.gather(
-            *(travel(way.url, self._kit, within_s=within_s, local=way.local) for way in self._ways)
+        self._say_what_may_wake(ways)
+        trips, (problems, evidence) = await asyncio.gather(
+            asyncio.gather(*(travel(way.url, self._kit, within_s=within_s, local=way.local) for way in ways)),
+            self._stale(),
         )
-        seen = tuple(zip(self._ways, trips, strict=True))
+        seen = await self._without_sleepers(tuple(zip(ways, trips, strict=True)))
+        now_s = self._kit.clock.monotonic_s()
+        self._memories = {way.name: self._memories.get(way.name) or Memory() for way in ways}
         for way, trip in seen:
-            self._history[way.name].append(trip.failure is None)
-        problems = (*blame(self._app, seen), *self._slow(seen), *self._losses(seen))
+            self._memories[way.name].add(trip, now_s)
+        if not seen:
+            return self._nothing(problems)
+        slow = (
+            problem
+            for way, trip in seen
+            for problem in judge(
+                way,
+                trip,
+                self._memories[way.name],
+                self._limits,
+                app=self._app,
+                region=self._options.region,
+            )
+        )
         return finding_of(
-            problems,
+            (*blame(self._app, seen), *problems, *slow),
             fine=f"all {len(seen)} ways to {self._app} answer",
             measures=tuple(self._measures(seen)),
+            evidence=evidence,
         )
 
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    def _slow(self, seen: tuple[tuple[Way, Trip], ...]) -> Iterator[Problem]:
-        if not self._production:
+    def _nothing(self, problems: tuple[Problem, ...]) -> Finding:
+        app = self._options.app
+        listed = self._kit.apps.listed(app)
+        if listed is None:
+            words = f"there is no way to try: no machines check says which machines {app or self._app} has"
+            return Finding(state=State.UNKNOWN, reason=Reason.CONFIG, message=words)
+        words = f"no machine of {app} is started: there is no way to try"
+        return finding_of(
+            (*problems, Problem(state=State.ASLEEP, reason=Reason.ASLEEP, message=words)), fine=words
+        )
+
+    def _machines(self) -> Iterator[Way]:
+        """A private way to each started machine, as the machines check lists them."""
+        options = self._options
+        listed = self._kit.apps.listed(options.app) if options.app else None
+        if listed is None or options.port is None:
             return
-        limits = {"dns": self._options.slow_dns, "connect": self._options.slow_connect}
-        for way, trip in seen:
-            for step, took_s in trip.times:
-                if step in limits and took_s > limits[step]:
-                    took = f"{took_s * 1000:.0f} ms (limit {limits[step]})"
-                    words = f"{step} to {way.name} of {self._app} took {took}"
-                    yield Problem(state=State.DEGRADED, reason=Reason.SLOW, message=words)
+        for machine in listed.machines:
+            if machine.state == "started":
+                yield Way(
+                    name=machine.id,
+                    url=f"http://{machine.id}.vm.{options.app}.internal:{options.port}{options.path}",
+                    route="private",
+                    region=machine.region,
+                    local=machine.id == options.machine,
+                )
 
-    def _losses(self, seen: tuple[tuple[Way, Trip], ...]) -> Iterator[Problem]:
-        for way, trip in seen:
-            tries = self._history[way.name]
-            lost = tries.count(False)
-            if trip.failure is None and len(tries) == _REMEMBERED and lost / len(tries) > self._options.loss:
-                words = f"{lost} of the last {len(tries)} tries of {way.name} of {self._app} were lost"
-                yield Problem(state=State.DEGRADED, reason=Reason.NET_LOSS, message=words)
+    async def _without_sleepers(self, seen: Seen) -> Seen:
+        """`seen` without failed ways to machines that stopped since they were listed: that is no fault."""
+        written = {way.name for way in self._written}
+        doubted = {way.name for way, trip in seen if trip.failure is not None} - written
+        if not doubted:
+            return seen
+        options = self._options
+        server, port = options.nameserver, options.nameserver_port
+        try:
+            roll = await names.roll(options.app, server=server, port=port, within_s=float(options.timeout))
+        except names.NamesUnknownError:
+            return seen
+        gone = doubted - roll.started
+        return tuple((way, trip) for way, trip in seen if way.name not in gone)
 
-    def _measures(self, seen: tuple[tuple[Way, Trip], ...]) -> Iterator[Measure]:
+    def _say_what_may_wake(self, ways: tuple[Way, ...]) -> None:
+        if any(way.route != "private" for way in ways):
+            ask = Ask(at_s=self._kit.clock.wall_s(), by=Asker.AGENT, what=self._app)
+            self._kit.apps.asked(self._name, ask)
+
+    async def _stale(self) -> tuple[tuple[Problem, ...], tuple[Evidence, ...]]:
+        """The name <app>.internal against the list; what could not be asked is evidence."""
+        options = self._options
+        listed = self._kit.apps.listed(options.app) if options.app else None
+        if listed is None:
+            return (), ()
+        try:
+            answers = await names.addresses(
+                f"{options.app}.internal",
+                server=options.nameserver,
+                port=options.nameserver_port,
+                within_s=float(options.timeout),
+            )
+        except names.NamesUnknownError as error:
+            return (), (Evidence(name="unknown: dns", value=str(error)),)
+        now_s = self._kit.clock.monotonic_s()
+        return tuple(self._dns.judge(options.app, answers, listed, now_s=now_s)), ()
+
+    def _measures(self, seen: Seen) -> Iterator[Measure]:
         for way, trip in seen:
             labels = (("way", way.name), ("route", way.route))
-            yield Measure(name="gaia_network_way_up", value=float(trip.failure is None), labels=labels)
-            for step, took_s in trip.times:
-                yield Measure(name=f"gaia_network_{step}_seconds", value=took_s, labels=labels)
+            memory = self._memories[way.name]
+            numbers: dict[str, float | None] = {
+                "way_up": float(trip.failure is None),
+                **{f"{step}_seconds": took_s for step, took_s in trip.times},
+                "loss_ratio": memory.loss,
+                "usual_connect_seconds": memory.usual_connect_s if way.region else None,
+                "certificate_expiry_timestamp_seconds": trip.certificate_ends_s,
+            }
+            for name, value in numbers.items():
+                if value is not None:
+                    yield Measure(name=f"gaia_network_{name}", value=value, labels=labels)
 
 
-def blame(app: str, seen: tuple[tuple[Way, Trip], ...]) -> Iterator[Problem]:
-    """Pure: which part is at fault, from which ways fail and which do not."""
-    by_route: dict[Route, list[tuple[Way, Trip]]] = {"private": [], "proxy": [], "public": []}
-    for way, trip in seen:
-        by_route[way.route].append((way, trip))
-    failed = {route: [one for one in ways if one[1].failure is not None] for route, ways in by_route.items()}
-    private, lost = by_route["private"], failed["private"]
-    if private and len(lost) == len(private):
-        yield _problem(State.DOWN, f"{app} does not answer on any of its {len(private)} machines", lost)
-        return
-    for one in lost:
-        yield _problem(
-            State.DEGRADED, f"one machine of {app} is bad and {len(private) - len(lost)} are well", [one]
-        )
-    # A way further out is only to blame where the one before it works.
-    inside_works = len(lost) < len(private) or not private
-    if failed["proxy"]:
-        told = "its machines answer and the proxy does not" if private else "the proxy does not answer"
-        yield _problem(State.DOWN if inside_works else State.DEGRADED, f"{app}: {told}", failed["proxy"])
-    elif failed["public"]:
-        inside = by_route["proxy"] or private
-        told = (
-            "everything inside answers and the public edge does not" if inside else "the edge does not answer"
-        )
-        yield _problem(State.DOWN, f"{app}: {told}", failed["public"])
-
-
-def _problem(state: State, start: str, ways: list[tuple[Way, Trip]]) -> Problem:
-    way, trip = ways[0]
-    words = f"{start}: {way.name} {trip.why}"
-    return Problem(state=state, reason=trip.failure or Reason.UNREACHABLE, message=words, urgent=True)
-
-
-def _gauge(name: str, text: str) -> MeasureInfo:
-    return MeasureInfo(name=f"gaia_network_{name}", type="gauge", help=text, labels=("way", "route"))
-
-
-MEASURES: Final = (
-    _gauge("way_up", "1 when the way was gone to its end."),
-    _gauge("dns_seconds", "Time to the addresses."),
-    _gauge("connect_seconds", "Time to a connection."),
-    _gauge("tls_seconds", "Time of the TLS handshake."),
-    _gauge("ttfb_seconds", "Time to the answer's first byte."),
-)
-KIND: Final = CheckKind(name="network", options=NetworkOptions, build=NetworkCheck, measures=MEASURES)
+KIND = CheckKind(name="network", options=NetworkOptions, build=NetworkCheck, measures=MEASURES)

@@ -24,6 +24,8 @@ class Trip(Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     failure: Reason | None = None
     why: str = ""
+    certificate_ends_s: float | None = None
+    certificate_left_s: float | None = None
 
 
 async def travel(url: str, kit: ProbeKit, *, within_s: float, local: bool) -> Trip:
@@ -60,11 +62,20 @@ class _Traveller:
         self._kit = kit
         self._times: list[tuple[str, float]] = []
         self._addresses: tuple[str, ...] = ()
+        self._ends_s: float | None = None
         self.step = "dns"
         self.port = parts.port or _PORTS.get(parts.scheme, 80)
 
     def ended(self, failure: Reason | None, why: str) -> Trip:
-        return Trip(times=tuple(self._times), addresses=self._addresses, failure=failure, why=why)
+        left_s = None if self._ends_s is None else self._ends_s - self._kit.clock.wall_s()
+        return Trip(
+            times=tuple(self._times),
+            addresses=self._addresses,
+            failure=failure,
+            why=why,
+            certificate_ends_s=self._ends_s,
+            certificate_left_s=left_s,
+        )
 
     async def through(self) -> None:
         now = self._kit.clock.monotonic_s
@@ -78,9 +89,10 @@ class _Traveller:
             if self._parts.scheme == "https":
                 context = ssl.create_default_context()
                 await writer.start_tls(context, server_hostname=host)
+                self._ends_s = _ends(writer)
                 started = self._did("tls", started, "ttfb")
             self.step = "ttfb"
-            path = self._parts.path or "/"
+            path = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
             writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nX-Gaia-Probe: 1\r\n\r\n".encode())
             if not await reader.read(1):
                 raise ConnectionResetError("closed without an answer")
@@ -93,6 +105,12 @@ class _Traveller:
         self._times.append((step, now - started))
         self.step = following
         return now
+
+
+def _ends(writer: asyncio.StreamWriter) -> float | None:
+    """The Unix second at which the peer's certificate ends."""
+    told: dict[str, str] = writer.get_extra_info("peercert") or {}
+    return ssl.cert_time_to_seconds(told["notAfter"]) if "notAfter" in told else None
 
 
 def _timed_out(step: str) -> tuple[Reason, str]:
