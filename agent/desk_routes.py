@@ -8,15 +8,19 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from agent.web.exchange import Answer, Asked, Handler, Refused, answer_json
+from agent.web.exchange import Answer, Asked, Handler, Refused, answer_json, number
 from agent.web.routes import Route
 from agent.web.source import Source
 from alerts import alertmanager_api
 from alerts.desk import DeliveryEntry, Desk, Explanation, deliveries, explain
+from alerts.noise import NoiseReport
+from alerts.reporter import report_of
 
 T = TypeVar("T")
 Desks = Callable[[], Sequence[Desk]]
 
+# The journal forgets what is older than a month.
+_KEPT_S: Final = 30 * 86400.0
 _V2: Final = (
     ("GET", "/status"),
     ("GET", "/receivers"),
@@ -64,6 +68,12 @@ class DeliveriesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: tuple[DeliveryEntry, ...]
 
 
+class ReportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The noise report of each environment."""
+
+    reports: tuple[NoiseReport, ...]
+
+
 class ExplainAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Every alert that was meant, the most telling first."""
 
@@ -83,6 +93,7 @@ def desk_routes(desks: Desks) -> tuple[Route, ...]:
     )
     return (
         *v2,
+        Route(path="/api/v1/report", handler=_report(desks), answer=ReportAnswer, query=("env", "last_s")),
         Route(path="/api/v1/explain", handler=_explain(desks), answer=ExplainAnswer, query=("alert",)),
         Route(
             path="/api/v1/acks",
@@ -131,6 +142,24 @@ def _explain(desks: Desks) -> Handler:
         if not found:
             raise Refused(HTTPStatus.NOT_FOUND, f'there is no alert, service or episode called "{name}"')
         return answer_json(ExplainAnswer(alerts=tuple(found[:50])))
+
+    return handle
+
+
+def _report(desks: Desks) -> Handler:
+    async def handle(source: Source, asked: Asked) -> Answer:
+        """Which rules called whom, who acted on it, and what a threshold would have spared."""
+        last_s = number(asked, "last_s", default=7 * 86400.0, low=60.0, high=_KEPT_S)
+        env = asked.query.get("env")
+        now_s = source.now_s()
+        reports = tuple(
+            report_of(desk.journal, desk.judge.plan.rules, env=desk.env, from_s=now_s - last_s, to_s=now_s)
+            for desk in desks()
+            if env in (None, desk.env, desk.judge.plan.alias)
+        )
+        if not reports:
+            raise Refused(HTTPStatus.NOT_FOUND, f'no environment "{env}" is judged here')
+        return answer_json(ReportAnswer(reports=reports))
 
     return handle
 

@@ -21,6 +21,7 @@ from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.lane import LaneStatus
 from alerts.plan import Graph, JudgePlan
+from alerts.reporter import Reporter
 from alerts.requests import ErrorLog, RequestSample
 from alerts.story import Change as ToldChange
 from alerts.view import Transition
@@ -68,6 +69,7 @@ class Judgement:
             lambda reachable: self._heard(reachable=reachable),
         )
         self._lately: list[TargetKey] = []
+        self._reporter = Reporter(self.journal)
         self._clock = clock
         self._board = board
         self._decided = decided
@@ -118,7 +120,9 @@ class Judgement:
     def tick(self) -> None:
         """Evaluate everything due; called about once a second."""
         self._ask_canaries()
-        self._tell(self.judge.tick(self._clock.wall_s()))
+        now_s = self._clock.wall_s()
+        self._tell(self.judge.tick(now_s))
+        self._reporter.tick(self.judge.plan, now_s)
 
     def wanted(self) -> tuple[TargetKey, ...]:
         """Targets to look at now: a page waits for them, or the agent was cut off and is back."""
@@ -140,6 +144,7 @@ class Judgement:
         self.graph = Graph(plan.dependencies)
         self._tell(self.judge.reload(plan, self._clock.wall_s()))
         self._dispatcher.reload(channels(scope.receivers, self.env))
+        self._reporter.reload()
 
     def lanes(self) -> tuple[LaneStatus, ...]:
         """How each channel does."""
@@ -214,6 +219,7 @@ def plan_of(scope: Scope, watches: Iterable[Watch]) -> JudgePlan:
         settle_s=float(alerts.settle),
         escalation=alerts.escalation,
         maintenance=alerts.maintenance,
+        report=alerts.report,
         external_url=alerts.external_url,
         canaries=validated(alerts.canaries) or stand_ins(channels(scope.receivers, scope.environment_name)),
     )

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from alerts.batch import Batch
+from alerts.batch import Batch, Happening
 from alerts.channel import Channel
 from alerts.episodes import Episodes
 from alerts.instance import Instance
@@ -39,6 +39,12 @@ class FollowUp(Struct, frozen=True, kw_only=True):
             if silenced:
                 if not told.silenced:
                     self.episodes.keep(msgspec.structs.replace(told, silenced=True), batch)
+                    batch.happenings.append(
+                        Happening(
+                            at_s=self.now_s, fingerprint=told.fingerprint, alertname=told.alertname,
+                            what="silenced", text=silenced,
+                        )
+                    )  # fmt: skip
                 continue
             if told.silenced:
                 self._loud_again(msgspec.structs.replace(told, silenced=False), batch)
@@ -46,14 +52,15 @@ class FollowUp(Struct, frozen=True, kw_only=True):
                 self._remind(told, batch)
                 self._escalate(self.episodes.told[told.episode], batch)
 
-    def _silenced(self, told: Told) -> bool:
+    def _silenced(self, told: Told) -> str:
+        """By what, when all of it is; empty when any of it is not."""
         fingerprints = told.listed if told.fingerprint == STORM else (told.fingerprint,)
         on = [
             one
             for name in fingerprints
             if (one := self.instances.get(name)) is not None and one.standing.firing
         ]
-        return bool(on) and all(one.silenced_by for one in on)
+        return on[0].silenced_by if on and all(one.silenced_by for one in on) else ""
 
     def _loud_again(self, told: Told, batch: Batch) -> None:
         story = self.retell(told, NoticeKind.REMINDER, "its silence has ended")

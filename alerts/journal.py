@@ -19,6 +19,7 @@ import msgspec
 from alerts import outbox
 from alerts.batch import Batch, Happening, OutboxRow, SavedAlert
 from alerts.machine import Standing
+from alerts.notice import Notice
 from alerts.reserve import keep_room
 from alerts.silence import Silence
 from alerts.told import Told
@@ -104,6 +105,14 @@ class Journal:
         rows = self._db.execute(f"SELECT data FROM episodes {where} ORDER BY fired_at DESC LIMIT ?", (limit,))  # noqa: S608  # a constant
         return tuple(msgspec.json.decode(row[0], type=Told) for row in rows)
 
+    def episodes_between(self, from_s: float, to_s: float, *, limit: int) -> tuple[Told, ...]:
+        """Episodes that fired between two times, newest first."""
+        rows = self._db.execute(
+            "SELECT data FROM episodes WHERE fired_at >= ? AND fired_at < ? ORDER BY fired_at DESC LIMIT ?",
+            (from_s, to_s, limit),
+        )
+        return tuple(msgspec.json.decode(row[0], type=Told) for row in rows)
+
     def silences(self) -> tuple[Silence, ...]:
         """Every silence that is remembered, ended ones included."""
         return tuple(
@@ -131,6 +140,17 @@ class Journal:
             for row in reversed(rows)
         )
 
+    def happened(self, what: str, from_s: float, to_s: float) -> tuple[Happening, ...]:
+        """Everything of one sort that happened between two times, to any alert."""
+        rows = self._db.execute(
+            "SELECT at, fingerprint, alertname, what, text FROM events WHERE what = ? AND at >= ? AND at < ?",
+            (what, from_s, to_s),
+        )
+        return tuple(
+            Happening(at_s=row[0], fingerprint=row[1], alertname=row[2], what=row[3], text=row[4])
+            for row in rows
+        )
+
     def queued(self) -> tuple[OutboxRow, ...]:
         """Rows not yet accepted by their channel, oldest first."""
         return outbox.rows(self._db, "WHERE state = 'queued' ORDER BY id")
@@ -138,6 +158,10 @@ class Journal:
     def outbox_of(self, episode: str) -> tuple[OutboxRow, ...]:
         """Every row of one episode, for its delivery timeline."""
         return outbox.rows(self._db, "WHERE episode = ? ORDER BY id", (episode,))
+
+    def triggers(self, from_s: float, to_s: float) -> tuple[Notice, ...]:
+        """The first notices of the episodes begun between two times."""
+        return outbox.triggers(self._db, from_s, to_s)
 
     def ref(self, episode: str, channel: str) -> str | None:
         """What the provider called this episode's message (a Slack timestamp)."""

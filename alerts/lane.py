@@ -38,6 +38,7 @@ _DIGEST_LIMIT: Final = 200
 _IDLE_S: Final = 3600.0
 _WARM_AFTER_S: Final = 1.0
 _UNDECIDED_S: Final = 1.0
+_ALONE: Final = (NoticeKind.TEST, NoticeKind.REPORT)
 
 
 class LaneStatus(Struct, frozen=True, kw_only=True):
@@ -205,9 +206,9 @@ class Lane:
         """One row, or as many as one digest says when there are more of them than the rate allows."""
         first = ready[0]
         crowded = len(ready) > self._allowance.tokens(now)
-        if self._porter.dedups or not crowded or first.notice.kind is NoticeKind.TEST:
+        if self._porter.dedups or not crowded or first.notice.kind in _ALONE:
             return [first]
-        same = [one for one in ready if _over(one) == _over(first) and one.notice.kind is not NoticeKind.TEST]
+        same = [one for one in ready if _over(one) == _over(first) and one.notice.kind not in _ALONE]
         return same[:_DIGEST_LIMIT]
 
     async def _deliver(self, chosen: list[_Waiting]) -> None:

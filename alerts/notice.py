@@ -10,13 +10,17 @@ from alerts.rule import Severity
 
 
 class NoticeKind(StrEnum):
-    """`trigger` opens an episode on a channel and `resolve` closes it; the others come in between."""
+    """`trigger` opens an episode on a channel and `resolve` closes it; `update` and `reminder` come between.
+
+    `test` and `report` are about no episode: they are never merged, and open no incident anywhere.
+    """
 
     TRIGGER = "trigger"
     UPDATE = "update"
     REMINDER = "reminder"
     RESOLVE = "resolve"
     TEST = "test"
+    REPORT = "report"
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

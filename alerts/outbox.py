@@ -79,6 +79,16 @@ def rows(db: sqlite3.Connection, where: str, arguments: tuple[str, ...] = ()) ->
     )  # fmt: skip
 
 
+def triggers(db: sqlite3.Connection, from_s: float, to_s: float) -> tuple[Notice, ...]:
+    """One trigger of each episode that was queued between two times."""
+    found = db.execute(
+        "SELECT payload, min(id) FROM outbox WHERE kind = 'trigger' AND created_at >= ? AND created_at < ? "
+        "GROUP BY episode",
+        (from_s, to_s),
+    )
+    return tuple(msgspec.json.decode(row[0], type=Notice) for row in found)
+
+
 def sent(db: sqlite3.Connection, row: OutboxRow, at_s: float, *, status: int | None, ref: str | None) -> None:
     """The channel accepted the row; `ref` is what its provider calls the message."""
     db.execute(

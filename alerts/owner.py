@@ -26,7 +26,7 @@ def fate(row: OutboxRow, told: Iterable[OutboxRow], pushed: frozenset[str], *, a
     `told` are all rows of its episode, `pushed` the channels that are Alertmanagers, `alone_s` how long no
     Alertmanager has accepted anything, or not this one. What we called for ourselves we also end ourselves.
     """
-    if row.notice.kind is NoticeKind.TEST or not pushed:
+    if row.notice.kind in (NoticeKind.TEST, NoticeKind.REPORT) or not pushed:
         return Fate.OURS
     rows = tuple(told)
     triggers = [one for one in rows if one.notice.kind is NoticeKind.TRIGGER]

@@ -39,7 +39,7 @@ def admits(token: Secret, episode: str, given: str, now_s: float) -> bool:
 def dressed(notice: Notice, token: Secret | None, now_s: float) -> Notice:
     """The notice with links to take it and to silence it, where there is something to take."""
     page = dict(notice.links).get("Open")
-    over = notice.kind in (NoticeKind.RESOLVE, NoticeKind.TEST)
+    over = notice.kind in (NoticeKind.RESOLVE, NoticeKind.TEST, NoticeKind.REPORT)
     if not token or page is None or over or notice.merged:
         return notice
     given = issue(token, notice.episode, now_s)

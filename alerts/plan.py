@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from alerts.canary import Canary
-from alerts.receiver import EscalationStep, MaintenanceWindow, Receiver
+from alerts.receiver import EscalationStep, MaintenanceWindow, Receiver, ReportSchedule
 from alerts.rule import Rule
 from checks.target import Target, TargetKey
 
@@ -34,6 +34,7 @@ class JudgePlan(Struct, frozen=True, kw_only=True):
     settle_s: float = 10.0
     escalation: tuple[EscalationStep, ...] = ()
     maintenance: tuple[MaintenanceWindow, ...] = ()
+    report: ReportSchedule | None = None
     external_url: str = "http://127.0.0.1:9877"
     canaries: tuple[Canary, ...] = ()
 

@@ -119,6 +119,14 @@ class DeadMan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     every: Duration = Duration(60)
 
 
+class ReportSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The noise report (`gaia report`) of `last`, sent to `receiver` at the times of `cron` (UTC)."""
+
+    receiver: str
+    cron: str = "0 8 * * 1"
+    last: Duration = Duration(7 * 86400)
+
+
 class EscalationStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Also call `receiver` when nobody acknowledged within `after`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from alerts.canary import validated
-from alerts.receiver import DeadMan, EscalationStep, MaintenanceWindow, Receiver
+from alerts.receiver import DeadMan, EscalationStep, MaintenanceWindow, Receiver, ReportSchedule
 from alerts.rule import DEFAULT_POLICIES, DEFAULT_RULES, Rule
 from checks.units import Duration
 
@@ -26,6 +26,7 @@ class AlertsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dead_man: DeadMan | None = None
     escalation: tuple[EscalationStep, ...] = ()
     maintenance: tuple[MaintenanceWindow, ...] = ()
+    report: ReportSchedule | None = None
     canaries: tuple[str, ...] = ()
     external_url: str = "http://127.0.0.1:9877"
 

@@ -23,6 +23,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ack": ("agent.cli.ack", "take an alert: reminders and escalation stop"),
     "silence": ("agent.cli.silence", "add, list or end silences"),
     "notify": ("agent.cli.notify", "send a test message to a receiver and see whether it arrives"),
+    "report": (
+        "agent.cli.report",
+        "which rules called, who acted on it, and what would have spared it",
+    ),
     "backtest": ("agent.cli.backtest", "when a rule would have fired on what was really seen"),
     "rules": ("agent.cli.rules", "the rules for Prometheus, with tests for promtool"),
     "drill": ("agent.cli.drill", "break parts of the running local platform and measure who notices when"),

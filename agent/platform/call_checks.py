@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Final
 
 from agent.platform.place import Places
-from agent.platform.problem import Problems, Severity
+from agent.platform.problem import Problems, Severity, nearest
 from agent.platform.scope import Scope
 from agent.platform.tree import Mapping, Node, Scalar, Sequence, find
 from alerts.maintenance import is_open
 from alerts.receiver import MaintenanceWindow, Owner, Receiver
+from alerts.reporter import around
 from alerts.rule import Rule
 from alerts.rule import Severity as RuleSeverity
 from alerts.words import local
@@ -47,11 +48,13 @@ def check_calls(root: Mapping, scopes: MappingType[str, Scope], places: Places, 
             )
             _warn(places, problems, (*_RECEIVERS, name), f'receiver "{name}" is never called: {said}')
     _maintenance(root, scopes, problems)
+    _report(root, scopes, problems)
 
 
 def _called_in(scope: Scope) -> set[str]:
     found = {name for rule in scope.rules.values() for name in _takers(rule, scope)}
     found |= {step.receiver for step in scope.alerts.escalation}
+    found |= {scope.alerts.report.receiver} if scope.alerts.report is not None else set()
     found |= {name for name, receiver in scope.receivers.items() if receiver.alertmanager is not None}
     return found | {
         receiver.failover for receiver in scope.receivers.values() if receiver.failover is not None
@@ -155,6 +158,29 @@ def _escalation(root: Mapping, scope: Scope, problems: Problems) -> None:
                 severity=Severity.WARNING,
             )
         before = step.after
+
+
+def _report(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) -> None:
+    schedule = next((scope.alerts.report for scope in scopes.values()), None)
+    node = find(root, "alerts", "report")
+    if schedule is None or node is None:
+        return
+    receivers = find(root, "alerts", "receivers")
+    names = tuple(receivers.entries) if isinstance(receivers, Mapping) else ()
+    if schedule.receiver not in names:
+        defined = ", ".join(names) or "none"
+        place = _at(node, "receiver")
+        problems.add(
+            place.at,
+            f'receiver "{schedule.receiver}" is not defined; defined: {defined}',
+            key="alerts.report.receiver",
+            nearest=nearest(schedule.receiver, names),
+            width=place.width if isinstance(place, Scalar) else 1,
+        )
+    try:
+        around(schedule.cron, 0.0)
+    except ValueError as error:
+        problems.add(_at(node, "cron").at, str(error), key="alerts.report.cron")
 
 
 def _maintenance(root: Mapping, scopes: MappingType[str, Scope], problems: Problems) -> None:

@@ -99,6 +99,7 @@ def _alerts() -> str:
         ("dead_man", receiver.DeadMan),
         ("escalation", receiver.EscalationStep),
         ("maintenance", receiver.MaintenanceWindow),
+        ("report", receiver.ReportSchedule),
     )
     parts += [f"### alerts: {title}\n{_paragraph(wanted)}\n\n{_table(wanted)}" for title, wanted in tables]
     return "\n".join(parts)

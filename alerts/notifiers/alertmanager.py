@@ -34,6 +34,9 @@ class AlertmanagerNotifier:
 
     def deliver(self, notice: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
         del ref
+        if notice.kind in (NoticeKind.REMINDER, NoticeKind.REPORT):
+            # It repeats by itself, and a report is no alert.
+            return Delivery()
         alerts = [posted(notice, time.time())]
         answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
 

@@ -16,6 +16,7 @@ _WORDS: Final = {
     NoticeKind.UPDATE: "UPDATE",
     NoticeKind.REMINDER: "STILL",
     NoticeKind.TEST: "TEST",
+    NoticeKind.REPORT: "REPORT",
 }
 _COLOURS: Final = {"PAGE": "\x1b[1;31m", "CHAT": "\x1b[33m", "OK": "\x1b[32m"}
 

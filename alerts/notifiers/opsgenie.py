@@ -30,8 +30,18 @@ class OpsgenieNotifier:
 
     def deliver(self, notice: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
         del ref
-        if notice.kind is NoticeKind.REMINDER:
+        if notice.kind in (NoticeKind.REMINDER, NoticeKind.REPORT):
             return Delivery()
+        if notice.kind is NoticeKind.TEST:
+            self._post(msgspec.structs.replace(notice, kind=NoticeKind.TRIGGER), deadline_s)
+            # Nobody would close it: a test leaves no alert behind.
+            return self._post(msgspec.structs.replace(notice, kind=NoticeKind.RESOLVE), deadline_s)
+        return self._post(notice, deadline_s)
+
+    def warm(self) -> None:
+        http.warm()
+
+    def _post(self, notice: Notice, deadline_s: float) -> Delivery:
         url = self._options.url.rstrip("/")
         payload: dict[str, object]
         if notice.kind is NoticeKind.RESOLVE:
@@ -50,9 +60,6 @@ class OpsgenieNotifier:
             },
         )
         return Delivery(status=answer.status)
-
-    def warm(self) -> None:
-        http.warm()
 
     def _alert(self, notice: Notice) -> dict[str, object]:
         return {

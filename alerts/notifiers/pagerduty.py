@@ -29,17 +29,24 @@ class PagerdutyNotifier:
 
     def deliver(self, notice: Notice, *, deadline_s: float, ref: str | None = None) -> Delivery:
         del ref
-        if notice.kind is NoticeKind.REMINDER:
+        if notice.kind in (NoticeKind.REMINDER, NoticeKind.REPORT):
             return Delivery()
-        body = msgspec.json.encode(self._event(notice))
+        status = self._send(self._event(notice), deadline_s)
+        if notice.kind is NoticeKind.TEST:
+            # Nobody would close it: a test leaves no incident behind.
+            over = msgspec.structs.replace(notice, kind=NoticeKind.RESOLVE)
+            status = self._send(self._event(over), deadline_s)
+        return Delivery(status=status)
+
+    def _send(self, event: dict[str, object], deadline_s: float) -> int:
         answer = http.request(
             "POST",
             self._options.url,
             deadline_s=deadline_s,
-            body=body,
+            body=msgspec.json.encode(event),
             headers={"Content-Type": "application/json"},
         )
-        return Delivery(status=answer.status)
+        return answer.status
 
     def warm(self) -> None:
         http.warm()

@@ -201,6 +201,27 @@ def test_pagerduty_and_opsgenie_are_keyed_by_episode(stack: ExitStack) -> None:
     assert alert.headers["Authorization"] == f"GenieKey {SECRET}"
 
 
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        ("pagerduty", ["/v2/enqueue", "/v2/enqueue"]),
+        ("opsgenie", ["/v2/alerts", "/v2/alerts/test%3A1/close?identifierType=alias"]),
+    ],
+)
+def test_a_test_leaves_no_incident_behind_and_a_report_makes_none(
+    kind: str, sent: list[str], stack: ExitStack
+) -> None:
+    inbox = _inbox(stack, kind)
+    notifier = _notifier(kind, inbox.url, 0)
+    test = msgspec.structs.replace(NOTICE, kind=NoticeKind.TEST, episode="test:1")
+    notifier.deliver(test, deadline_s=5)
+    notifier.deliver(msgspec.structs.replace(test, kind=NoticeKind.REPORT), deadline_s=5)
+    assert [request.path for request in inbox.accepted] == sent
+    if kind == "pagerduty":
+        actions = [request.json["event_action"] for request in inbox.accepted]
+        assert actions == ["trigger", "resolve"]
+
+
 def _slack(workspace: Workspace) -> Notifier:
     options = Slack(token=Secret(SECRET), channel="#ops", url=workspace.url)
     return catalog.build(
