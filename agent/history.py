@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from agent import past_failures
+from agent.past_failures import FailureRuns, PastFailure
 from alerts.requests import RequestSample
 from checks.clock import Clock
 from checks.finding import State
@@ -26,9 +28,8 @@ T = TypeVar("T")
 _FLUSH_EVERY_S: Final = 1.0
 _BUFFER_ROWS: Final = 20_000
 _LOOKS_KEPT_S: Final = 8 * 86400
-_FAILURES_KEPT_S: Final = 90 * 86400
+_CHANGES_KEPT_S: Final = 90 * 86400
 _DAYS_KEPT: Final = 400
-_FAILURES_PER_TARGET: Final = 200
 _PRUNE_EVERY_S: Final = 600.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS targets (
@@ -37,8 +38,6 @@ CREATE TABLE IF NOT EXISTS targets (
 CREATE TABLE IF NOT EXISTS looks (target INTEGER, at_ms INTEGER, state TEXT, reason TEXT, latency_us INTEGER);
 CREATE INDEX IF NOT EXISTS looks_by_target ON looks (target, at_ms);
 CREATE INDEX IF NOT EXISTS looks_by_time ON looks (at_ms);
-CREATE TABLE IF NOT EXISTS failures (target INTEGER, at_ms INTEGER, detail TEXT);
-CREATE INDEX IF NOT EXISTS failures_by_target ON failures (target, at_ms);
 CREATE TABLE IF NOT EXISTS days (
   target INTEGER, day INTEGER, state TEXT, looks INTEGER, PRIMARY KEY (target, day, state)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS requests (
@@ -56,13 +55,6 @@ class PastLook(Struct, frozen=True, kw_only=True):
     state: State
     reason: str
     latency_s: float | None
-
-
-class PastFailure(Struct, frozen=True, kw_only=True):
-    """One kept failure with its dossier (phases, evidence) as JSON text."""
-
-    at_s: float
-    detail: str
 
 
 class PastDay(Struct, frozen=True, kw_only=True):
@@ -86,6 +78,7 @@ class History:
         self._ids: dict[TargetKey, int] = {}
         self._looks: list[Observation] = []
         self._samples: list[RequestSample] = []
+        self._failures = FailureRuns()
         self.dropped = 0
         self.trouble: str | None = None
 
@@ -143,11 +136,7 @@ class History:
         """The newest failures of one target with their evidence, newest first."""
 
         def read() -> tuple[PastFailure, ...]:
-            rows = self._open().execute(
-                "SELECT at_ms, detail FROM failures WHERE target = ? ORDER BY at_ms DESC LIMIT ?",
-                (self._id(key), limit),
-            )
-            return tuple(PastFailure(at_s=at_ms / 1000, detail=detail) for at_ms, detail in rows)
+            return self._failures.read(self._open(), self._id(key), limit=limit)
 
         return await self._ask(read)
 
@@ -212,6 +201,7 @@ class History:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
+            self._failures.forget()
             if self.trouble is None:
                 logger.error("history.write_failed", extra={"path": str(self._path), "error": str(error)})  # noqa: TRY400  the sentence says it; a full disk needs no traceback
             self.trouble = f"{self._path}: {error}"
@@ -226,7 +216,9 @@ class History:
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             database = sqlite3.connect(self._path, check_same_thread=False)
-            database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
+            database.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA + past_failures.SCHEMA
+            )
             self._database = database
         return self._database
 
@@ -248,20 +240,18 @@ class History:
     def _write(self, looks: list[Observation], samples: list[RequestSample]) -> None:
         database = self._open()
         rows: list[tuple[int, int, str, str, int | None]] = []
-        failures: list[tuple[int, int, str]] = []
+        numbered = [(self._id(look.target.key), look) for look in looks]
         days: dict[tuple[int, int, str], int] = {}
-        for look in looks:
-            finding, target = look.finding, self._id(look.target.key)
+        for target, look in numbered:
+            finding = look.finding
             at_ms = int(look.at_s * 1000)
             latency_us = None if finding.latency_s is None else int(finding.latency_s * 1e6)
             rows.append((target, at_ms, finding.state.value, finding.reason.value, latency_us))
             day = (target, at_ms // 86_400_000, finding.state.value)
             days[day] = days.get(day, 0) + 1
-            if finding.state in (State.DOWN, State.DEGRADED):
-                failures.append((target, at_ms, msgspec.json.encode(finding).decode()))
         with database:
             database.executemany("INSERT INTO looks VALUES (?, ?, ?, ?, ?)", rows)
-            database.executemany("INSERT INTO failures VALUES (?, ?, ?)", failures)
+            self._failures.write(database, numbered)
             database.executemany(
                 "INSERT INTO days VALUES (?, ?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET looks = looks + excluded.looks",
@@ -281,14 +271,9 @@ class History:
         with database:
             database.execute("DELETE FROM looks WHERE at_ms < ?", (now_ms - _LOOKS_KEPT_S * 1000,))
             database.execute("DELETE FROM requests WHERE at_ms < ?", (now_ms - _LOOKS_KEPT_S * 1000,))
-            database.execute("DELETE FROM failures WHERE at_ms < ?", (now_ms - _FAILURES_KEPT_S * 1000,))
-            database.execute("DELETE FROM changes WHERE at_ms < ?", (now_ms - _FAILURES_KEPT_S * 1000,))
+            database.execute("DELETE FROM changes WHERE at_ms < ?", (now_ms - _CHANGES_KEPT_S * 1000,))
             database.execute("DELETE FROM days WHERE day < ?", (now_ms // 86_400_000 - _DAYS_KEPT,))
-            database.execute(
-                "DELETE FROM failures WHERE rowid IN (SELECT rowid FROM (SELECT rowid, row_number() OVER"
-                " (PARTITION BY target ORDER BY at_ms DESC) AS place FROM failures) WHERE place > ?)",
-                (_FAILURES_PER_TARGET,),
-            )
+            self._failures.prune(database, now_ms=now_ms)
 
     def _close(self, looks: list[Observation], samples: list[RequestSample]) -> None:
         try:

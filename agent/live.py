@@ -14,8 +14,9 @@ from agent.exposition.document import Document
 from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.target_series import TargetSeries
 from agent.exposition.telemetry_series import TelemetrySeries
-from agent.history import History, PastDay, PastFailure, PastLook
+from agent.history import History, PastDay, PastLook
 from agent.judgement import Judgement
+from agent.past_failures import PastFailure
 from agent.platform.scope import Scope
 from agent.shown_alerts import active_alert, incident, shown_silence
 from agent.telemetry.figures import Figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
@@ -32,6 +33,21 @@ class TargetKey(Struct, frozen=True, kw_only=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.env}/{self.service}/{self.check}@{self.vantage}"
+
+    def called(self, pattern: str) -> bool:
+        """Whether people mean this one by `pattern`; * and ? match.
+
+        They write `service`, `service/check`, `env/service` or `env/service/check`, with `@vantage` where
+        there are several.
+        """
+        plain = (
+            self.service,
+            f"{self.service}/{self.check}",
+            f"{self.env}/{self.service}",
+            f"{self.env}/{self.service}/{self.check}",
+        )
+        exact = (f"{name}@{self.vantage}" for name in plain) if "@" in pattern else plain
+        return any(fnmatchcase(name, pattern) for name in exact)
 
 
 class Target(Struct, frozen=True, kw_only=True):

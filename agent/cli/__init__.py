@@ -19,7 +19,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "check": ("agent.cli.check", "look once, now: exit 0 up, 1 degraded, 2 down, 3 unknown"),
     "status": ("agent.cli.status", "how the platform is, asked of the running agent"),
     "alerts": ("agent.cli.alerts", "what is wrong now, and who was called"),
-    "explain": ("agent.cli.explain", "why an alert is as it is, and why somebody was called or not"),
+    "explain": (
+        "agent.cli.explain",
+        "why an alert or target is as it is, its last failures, who was called",
+    ),
     "ack": ("agent.cli.ack", "take an alert: reminders and escalation stop"),
     "silence": ("agent.cli.silence", "add, list or end silences"),
     "notify": ("agent.cli.notify", "send a test message to a receiver and see whether it arrives"),

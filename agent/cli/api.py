@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the API's answer instead of lines for people")
 
 
+class NotThereError(ApiError):
+    """The agent answered that it has nothing of that name."""
+
+
 class Api:
     """One agent. Writes send the token of $GAIA_TOKEN."""
 
@@ -66,7 +70,8 @@ class Api:
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
-            raise ApiError(_said(content) or f"{self._url}{path} answers {response.status} {response.reason}")
+            refusal = NotThereError if response.status == http.client.NOT_FOUND else ApiError
+            raise refusal(_said(content) or f"{self._url}{path} answers {response.status} {response.reason}")
         return content
 
     def _decoded(self, content: bytes, answer: type[T]) -> T:

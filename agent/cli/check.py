@@ -7,7 +7,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "targets",
         nargs="*",
         metavar="TARGET",
-        help="service, or env/service/check; * and ? match (default: all)",
+        help="service, service/check, env/service/check, with @vantage if need be; * and ? match"
+        " (default: all)",
     )
     parser.add_argument("--config", type=Path, default=defaults.config(), help="the platform file")
     parser.add_argument(
@@ -86,14 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _wanted(watch: Watch, patterns: Sequence[str]) -> bool:
-    key = watch.target.key
-    names = (
-        key.service,
-        f"{key.service}/{key.check}",
-        f"{key.env}/{key.service}",
-        f"{key.env}/{key.service}/{key.check}",
-    )
-    return not patterns or any(fnmatch(name, pattern) for pattern in patterns for name in names)
+    return not patterns or any(watch.target.key.called(pattern) for pattern in patterns)
 
 
 async def _look(chosen: Sequence[Watch]) -> list[Observation]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from agent.past_failures import PastFailure
 from agent.telemetry.red import RedView
 from agent.web.overview import Component, Environment, Look, Overview
 from agent.web.source import ActiveAlert, AgentStatus, Change, Incident, Silence
 from agent.web.verdict import Sentence
-from checks.finding import Claim, Evidence, Measure, PhaseTime, State
+from checks.finding import Claim, Evidence, Finding, Measure, PhaseTime, State
 from checks.target import Kind
 
 
@@ -124,10 +125,12 @@ class PointAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """One past failure with the finding as it was."""
+    """Looks in a row, from `first_s` to `at_s`, that failed alike; with the newest finding as it was."""
 
+    first_s: float
     at_s: float
-    finding: msgspec.Raw
+    looks: int
+    finding: Finding
 
 
 class DayAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +210,16 @@ def target_answer(look: Look) -> TargetAnswer:
         claims=() if finding is None else finding.claims,
         measures=() if finding is None else finding.measures,
         evidence=() if finding is None else finding.evidence,
+    )
+
+
+def failure_answer(failure: PastFailure) -> FailureAnswer:
+    """One past failure as the API tells it."""
+    return FailureAnswer(
+        first_s=failure.first_s,
+        at_s=failure.at_s,
+        looks=failure.looks,
+        finding=msgspec.json.decode(failure.detail, type=Finding),
     )
 
 

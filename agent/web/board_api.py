@@ -6,16 +6,14 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
-
 from agent.web.answers import (
     ChecksAnswer,
     DayAnswer,
-    FailureAnswer,
     HistoryAnswer,
     PointAnswer,
     component_answer,
     environment_answer,
+    failure_answer,
     status_answer,
     target_answer,
 )
@@ -70,12 +68,13 @@ async def checks(source: Source, asked: Asked) -> Answer:
 
 async def history(source: Source, asked: Asked) -> Answer:
     """Looks since `since_s` (default: an hour ago), the newest failures, and the last 90 days."""
-    key = _key(source, asked)
+    key = target_key(source, asked)
     now_s = source.now_s()
     since_s = number(asked, "since_s", default=now_s - 3600, low=0, high=now_s)
     limit = int(number(asked, "limit", default=1000, low=1, high=10_000))
     looks = await source.looks(key, since_s=since_s, limit=limit)
-    failures = await source.failures(key, limit=20)
+    most = int(number(asked, "failures", default=20, low=0, high=200))
+    failures = await source.failures(key, limit=most)
     days = await source.days(key, days=90)
     return answer_json(
         HistoryAnswer(
@@ -87,16 +86,13 @@ async def history(source: Source, asked: Asked) -> Answer:
                 PointAnswer(at_s=look.at_s, state=look.state, reason=look.reason, latency_s=look.latency_s)
                 for look in looks
             ),
-            failures=tuple(
-                FailureAnswer(at_s=failure.at_s, finding=msgspec.Raw(failure.detail.encode()))
-                for failure in failures
-            ),
+            failures=tuple(failure_answer(failure) for failure in failures),
             days=tuple(DayAnswer(day=_date(day.day), looks=day.looks) for day in days),
         )
     )
 
 
-def _key(source: Source, asked: Asked) -> TargetKey:
+def target_key(source: Source, asked: Asked) -> TargetKey:
     """The target that env, service, check and vantage choose; the first fitting one of several."""
     wanted = {name: asked.query.get(name) for name in ("env", "service", "check", "vantage")}
     if wanted["service"] is None:

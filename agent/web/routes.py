@@ -53,7 +53,7 @@ ROUTES: Final = (
         path="/api/v1/history",
         handler=board_api.history,
         answer=HistoryAnswer,
-        query=("env", "service", "check", "vantage", "since_s", "limit"),
+        query=("env", "service", "check", "vantage", "since_s", "limit", "failures"),
     ),
     Route(
         path="/api/v1/alerts",

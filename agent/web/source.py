@@ -8,7 +8,8 @@ import msgspec
 
 from agent.board import Board
 from agent.exposition.document import Document
-from agent.history import PastDay, PastFailure, PastLook
+from agent.history import PastDay, PastLook
+from agent.past_failures import PastFailure
 from agent.telemetry.red import RedView
 from checks.finding import Evidence, State
 from checks.target import TargetKey

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from agent import past_failures
 from agent.history import History, PastDay, PastLook
 from alerts.requests import RequestSample
 from checks.clock import SystemClock
@@ -52,6 +54,7 @@ async def test_what_was_added_is_read_back_also_by_the_next_process(tmp_path: Pa
     assert (await second.looks(KEY, since_s=0, limit=1)) == looks
     assert await second.days(KEY, days=2) == (PastDay(day=day, looks={State.DOWN: 1, State.UP: 1}),)
     failures = await second.failures(KEY, limit=5)
+    assert [(one.first_s, one.at_s, one.looks) for one in failures] == [(looks[0].at_s, looks[0].at_s, 1)]
     assert msgspec.json.decode(failures[0].detail)["evidence"] == [{"name": "status", "value": "503"}]
     assert await second.requests("production", "auth", since_s=0) == (sample,)
     running.cancel()
@@ -93,3 +96,46 @@ async def test_a_disk_that_refuses_drops_and_says_so_and_recovers(tmp_path: Path
     assert history.trouble is None
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_failures_that_follow_each_other_alike_are_one_and_outlive_a_long_outage(
+    tmp_path: Path,
+) -> None:
+    history = History(tmp_path / "history.db", SystemClock())
+    running = asyncio.create_task(history.run())
+    begun_s = float(int(SystemClock().wall_s()) - 3000)
+    seen = [(State.DOWN, Reason.TIMEOUT), (State.UP, Reason.OK), (State.DOWN, Reason.TIMEOUT)]
+    seen += [(State.DOWN, Reason.STATUS)] * 900 + [
+        (State.UNKNOWN, Reason.CONFIG),
+        (State.DEGRADED, Reason.SLOW),
+    ]
+    for number, (state, reason) in enumerate(seen):
+        history.add(look(begun_s + number, state, reason))
+        if number % 100 == 0:
+            await history.failures(KEY, limit=1)  # written in several batches
+    kept = await history.failures(KEY, limit=200)
+    told = [(msgspec.json.decode(one.detail)["reason"], one.first_s - begun_s, one.looks) for one in kept]
+    assert told == [
+        ("slow", 904.0, 1),
+        ("config", 903.0, 1),
+        ("status", 3.0, 900),
+        ("timeout", 2.0, 1),
+        ("timeout", 0.0, 1),
+    ]
+    assert kept[2].at_s == begun_s + 902
+    running.cancel()
+    await asyncio.wait([running])
+
+
+def test_of_each_target_the_newest_failures_are_kept_and_none_for_ever() -> None:
+    database = sqlite3.connect(":memory:")
+    database.executescript(past_failures.SCHEMA)
+    runs = past_failures.FailureRuns()
+    reasons = (Reason.TIMEOUT, Reason.STATUS)
+    old = [(1, look(float(number), State.DOWN, reasons[number % 2])) for number in range(300)]
+    runs.write(database, [*old, (2, look(5.0, State.DOWN, Reason.DNS))])
+    runs.prune(database, now_ms=1000 * 300)
+    assert [len(runs.read(database, target, limit=1000)) for target in (1, 2)] == [200, 1]
+    assert runs.read(database, 1, limit=1)[0].at_s == 299.0
+    runs.prune(database, now_ms=1000 * (90 * 86400 + 250))
+    assert [len(runs.read(database, target, limit=1000)) for target in (1, 2)] == [50, 0]

@@ -15,6 +15,7 @@ from agent.exposition.negotiation import accepts_gzip
 from agent.web.exchange import Answer, Asked, Refused, number
 from agent.web.overview import overview
 from agent.web.page.document import View, body, whole
+from agent.web.page.failures import failures_document
 from agent.web.routes import Route
 from agent.web.source import Source
 from agent.web.verdict import sentence
@@ -67,6 +68,12 @@ class StatusPage:
         text = found.packed if packed else found.plain
         return Answer(body=text, type="text/html; charset=utf-8", headers=headers)
 
+    async def failures(self, source: Source, asked: Asked) -> Answer:
+        """The last failures of the target that `env`, `service`, `check` and `vantage` name."""
+        text = await failures_document(source, asked, style=_STYLE)
+        headers = {"Content-Security-Policy": _POLICY}
+        return Answer(body=text.encode(), type="text/html; charset=utf-8", headers=headers)
+
     async def _render(self, source: Source, view: View, *, only_view: bool) -> _Rendered:
         old = self._kept.get((view, only_view))
         unchanged = old is not None and old.seq == source.board.last_seq
@@ -88,4 +95,5 @@ class StatusPage:
 
 def page_routes() -> tuple[Route, ...]:
     """The routes of one server."""
-    return (Route(path="/", handler=StatusPage().page),)
+    page = StatusPage()
+    return (Route(path="/", handler=page.page), Route(path="/failures", handler=page.failures))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlencode
 
 from agent.telemetry.red import RedView
 from agent.web.overview import Component, Look, lasting
 from agent.web.page.html import anchor, clock, esc, limit_text, percent, rate, span_text
 from agent.web.page.marks import WORDS, bars, glyph, latency_line
 from checks.finding import Evidence, PhaseTime, State
+from checks.target import TargetKey
 
 _MOST_CHECKS: Final = 20
 _MOST_EVIDENCE: Final = 12
@@ -87,8 +89,9 @@ def _check(look: Look, now_s: float) -> str:
     if latest is not None:
         age = f"{clock(latest.at_s, now_s)} UTC, {lasting(now_s - latest.at_s)} ago"
         facts.append(("Last look", f"{age}, every {limit_text(row.interval_s)}, {row.looks} in all"))
-        facts += _measured(latest.finding.phases, latest.finding.latency_s, row.slower_than_s)
-        facts += _proof(latest.finding.evidence)
+        facts += measured(latest.finding.phases, latest.finding.latency_s, row.slower_than_s)
+        facts += proof(latest.finding.evidence)
+    facts.append(("Before", f'<a href="{_failures_of(key)}">its last failures</a>'))
     if shown.since_s:
         facts.insert(1, ("Since", f"{clock(shown.since_s, now_s)} UTC"))
     doubt = ' <span class="faint">latest look disagrees, confirming</span>' if shown.in_doubt else ""
@@ -101,17 +104,25 @@ def _check(look: Look, now_s: float) -> str:
     )
 
 
-def _measured(
+def _failures_of(key: TargetKey) -> str:
+    names = {"env": key.env, "service": key.service, "check": key.check, "vantage": key.vantage}
+    return esc(f"/failures?{urlencode(names)}", 600)
+
+
+def measured(
     phases: tuple[PhaseTime, ...], latency_s: float | None, limit_s: float | None
 ) -> list[tuple[str, str]]:
-    if latency_s is None:
-        return []
-    limit = f", limit {limit_text(limit_s)}" if limit_s is not None else ""
+    """Latency and phases as rows of a list; only what was measured."""
     parts = " · ".join(f"{part.phase.value} {span_text(part.duration_s)}" for part in phases)
-    return [("Latency", f"{span_text(latency_s)}{limit}"), *([("Phases", parts)] if parts else [])]
+    phased = [("Phases", parts)] if parts else []
+    if latency_s is None:
+        return phased
+    limit = f", limit {limit_text(limit_s)}" if limit_s is not None else ""
+    return [("Latency", f"{span_text(latency_s)}{limit}"), *phased]
 
 
-def _proof(evidence: tuple[Evidence, ...]) -> list[tuple[str, str]]:
+def proof(evidence: tuple[Evidence, ...]) -> list[tuple[str, str]]:
+    """Evidence as rows of a list."""
     return [(esc(fact.name, 40), esc(fact.value)) for fact in evidence[:_MOST_EVIDENCE]]
 
 

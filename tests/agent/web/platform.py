@@ -9,7 +9,8 @@ import msgspec
 from agent.board import Board, EventKind, Row
 from agent.exposition.document import Document
 from agent.exposition.family import Family, Shape, Type, label_text
-from agent.history import PastDay, PastFailure, PastLook
+from agent.history import PastDay, PastLook
+from agent.past_failures import PastFailure
 from agent.telemetry.red import RedView
 from agent.web.source import (
     ActiveAlert,
@@ -101,7 +102,12 @@ class Platform:
 
     async def failures(self, key: TargetKey, *, limit: int) -> tuple[PastFailure, ...]:
         return tuple(
-            PastFailure(at_s=look.at_s, detail=msgspec.json.encode(look.finding).decode())
+            PastFailure(
+                first_s=look.at_s,
+                at_s=look.at_s,
+                looks=1,
+                detail=msgspec.json.encode(look.finding).decode(),
+            )
             for look in self.failed.get(key, [])[::-1][:limit]
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import aiohttp
 import msgspec
 import pytest
@@ -96,7 +94,7 @@ async def test_history_has_looks_failures_and_days() -> None:
             assert response.status == 404
     assert [look.state for look in past.looks] == [State.UP] + [State.DOWN] * 4
     assert len(past.failures) == 4
-    assert json.loads(bytes(past.failures[0].finding))["reason"] == "connection_refused"
+    assert past.failures[0].finding.reason == "connection_refused"
     assert [(day.day, sum(day.looks.values())) for day in past.days] == [("2026-11-23", 7)]
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import re
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from agent.cli import main
 from agent.web.server import WebOptions, serving
+from checks.finding import Evidence, Finding, Phase, PhaseTime, State
+from checks.reason import Reason
 from dashboards.export import documents
-from tests.agent.web.platform import Platform, database_down, refused, small, target
+from tests.agent.web.platform import Platform, database_down, refused, small, target, up
 
 
 async def status(platform: Platform, *words: str) -> int:
@@ -72,3 +77,77 @@ def test_dashboards_are_exported_as_committed(tmp_path: Path, capsys: pytest.Cap
     assert "gaia-overview.json" in capsys.readouterr().out
     (tmp_path / "file").write_text("")
     assert main(["dashboards", "export", "--to", str(tmp_path / "file" / "x")]) == 3
+
+
+async def explain(platform: Platform, *words: str) -> int:
+    async with serving(platform, WebOptions(port=0)) as port:
+        return await asyncio.to_thread(main, ["explain", *words, "--url", f"http://127.0.0.1:{port}"])
+
+
+async def test_a_target_is_explained_with_its_last_failures_and_their_evidence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    platform = small()
+    key = target("auth").key
+    failing = Finding(
+        state=State.DOWN,
+        reason=Reason.STATUS,
+        message="auth:80 answers 503, expected 2xx",
+        phases=(
+            PhaseTime(phase=Phase.CONNECT, duration_s=0.0012),
+            PhaseTime(phase=Phase.PROCESSING, duration_s=0.3),
+        ),
+        evidence=(
+            Evidence(name="trace_id", value="4bf92f3577b34da6a3ce929d0e0e4736"),
+            Evidence(name="ip", value="10.0.0.7"),
+            Evidence(name="body", value="no \x1b[2Jdatabase"),
+        ),
+    )
+    platform.look(key, failing)
+    platform.look(key, up())
+    assert await explain(platform, "auth/http") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("production/auth/http@local: up (ok)")
+    assert "  last failures, newest first:\n" in out
+    assert out.endswith(
+        ": down (status)\n"
+        "    auth:80 answers 503, expected 2xx\n"
+        "    phases    connect 1.2ms · processing 300ms\n"
+        "    trace_id  4bf92f3577b34da6a3ce929d0e0e4736\n"
+        "    ip        10.0.0.7\n"
+        "    body      no ?[2Jdatabase\n"
+    )
+    assert await explain(platform, "production/*", "--failures", "0", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["target"]["service"] for one in told["targets"]] == ["gateway", "auth", "chat", "postgres"]
+
+
+async def test_the_page_and_the_api_tell_the_same_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    platform = database_down()
+    async with serving(platform, WebOptions(port=0)) as port:
+        base = f"http://127.0.0.1:{port}"
+        assert await asyncio.to_thread(main, ["explain", "postgres", "--url", base, "--json"]) == 0
+        async with aiohttp.ClientSession(base) as client:
+            async with client.get("/") as response:
+                link = re.search(r'href="(/failures\?[^"]*service=postgres[^"]*)"', await response.text())
+            assert link is not None
+            async with client.get(html.unescape(link[1])) as response:
+                page = await response.text()
+            async with client.get("/api/v1/history", params={"service": "postgres"}) as response:
+                history = await response.json()
+            async with client.get("/failures", params={"service": "moon"}) as response:
+                assert response.status == 404
+    (told,) = json.loads(capsys.readouterr().out)["targets"]
+    assert told["failures"] == history["failures"][:5]
+    assert told["failures"]
+    for failure in history["failures"]:
+        assert html.escape(failure["finding"]["message"]) in page
+        for fact in failure["finding"]["evidence"]:
+            assert html.escape(fact["value"]) in page
+
+
+async def test_what_is_not_there_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await explain(small(), "moon") == 3
+    assert capsys.readouterr().err.startswith(
+        'gaia explain: there is no alert, target or episode called "moon"; watched: gateway, auth, chat,'
+    )
