@@ -20,6 +20,7 @@ from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.target_series import TargetSeries
 from agent.exposition.telemetry_series import TelemetrySeries
 from agent.history import History
+from agent.incident_routes import incident_routes
 from agent.judgement import Judgement
 from agent.live import Applied, LiveSource, digest, part_of
 from agent.log import LogWriter, log_level
@@ -183,7 +184,8 @@ class Agent:
         options = server.WebOptions(host=host, port=port, token=scope.agent.token)
         try:
             desks = desk_routes(lambda: tuple(self._judgements.values()))
-            more = (*desks, probe_route(lambda: self._probing))
+            incidents = incident_routes(lambda: tuple(self._judgements.values()), lambda: options.token)
+            more = (*desks, *incidents, probe_route(lambda: self._probing))
             async with server.serving(self._source, options, more=more):
                 self._ready = True
                 # One collection now, and what lives for ever is never looked at again.

@@ -20,6 +20,7 @@ from alerts.isolation import Reach
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.lane import LaneStatus
+from alerts.passes import dressed
 from alerts.plan import Graph, JudgePlan
 from alerts.reporter import Reporter
 from alerts.requests import ErrorLog, RequestSample
@@ -61,6 +62,7 @@ class Judgement:
             clock=clock,
             dead_man=scope.alerts.dead_man,
             healthy=self._healthy,
+            signed=lambda notice: dressed(notice, scope.agent.token, clock.wall_s()),
         )
         self._canaries = CanaryLooks(
             self.env,

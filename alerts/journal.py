@@ -105,6 +105,11 @@ class Journal:
         rows = self._db.execute(f"SELECT data FROM episodes {where} ORDER BY fired_at DESC LIMIT ?", (limit,))  # noqa: S608  # a constant
         return tuple(msgspec.json.decode(row[0], type=Told) for row in rows)
 
+    def episode(self, episode: str) -> Told | None:
+        """One episode that was told to somebody."""
+        row = self._db.execute("SELECT data FROM episodes WHERE episode = ?", (episode,)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=Told)
+
     def episodes_between(self, from_s: float, to_s: float, *, limit: int) -> tuple[Told, ...]:
         """Episodes that fired between two times, newest first."""
         rows = self._db.execute(

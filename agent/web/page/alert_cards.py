@@ -45,7 +45,10 @@ def _card(alert: ActiveAlert, followers: list[ActiveAlert], now_s: float) -> str
         f"<span>since {clock(began, now_s)} UTC, {lasting(now_s - began)}</span>",
     ]
     if alert.incident:
-        facts.append(f'<span class="ut">{esc(alert.incident, 60)}</span>')
+        name = esc(alert.incident, 60)
+        facts.append(
+            f'<a class="ut" href="/i/{name}">{name}</a>' if alert.notified else f"<span>{name}</span>"
+        )
     if alert.muted:
         facts.append(f'<span class="pill p-starting ut">{esc(alert.muted, 80)}</span>')
     if alert.stale_s is not None:
