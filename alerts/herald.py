@@ -127,12 +127,15 @@ class Herald(Struct):
             now_s=now_s,
             blind=blind,
         )
+        # What a digest lists stays listed while it is open: nothing is decided of it again each second.
+        digests = {told.episode for told in self.told.values() if told.fingerprint == STORM}
         waiting = [
             one
             for one in on
             if one.standing.phase is Phase.FIRING
             and one.rule.severity is not Severity.LOG
             and one.fingerprint not in self.told_of
+            and one.inhibited_by not in digests
             and not one.silenced_by
             # After a restart or a gap it is verified first.
             and not one.standing.verify
@@ -140,8 +143,14 @@ class Herald(Struct):
         self._hushed.update(one.fingerprint for one in on if one.silenced_by and one.standing.firing)
         suspects: dict[str, None] = {}
         ready: list[Instance] = []
+        ready_at: dict[str, list[Instance]] = {}
         for instance in by_urgency(waiting, self.graph.depth):
-            self._place(instance, scene, ready, suspects, batch)
+            # A cause of this same pass covers its dependents before it is written down.
+            if _covered(instance, ready_at, self.graph):
+                instance.held = "its cause is told first"
+            elif self._place(instance, scene, suspects, batch):
+                ready.append(instance)
+                ready_at.setdefault(instance.component, []).append(instance)
         self.suspects = tuple(suspects)
         if self.gather and not whole:
             for instance in ready:
@@ -162,15 +171,11 @@ class Herald(Struct):
         self,
         instance: Instance,
         scene: Scene,
-        ready: list[Instance],
         suspects: dict[str, None],
         batch: Batch,
-    ) -> None:
+    ) -> bool:
+        """Decide about one alert; whether it is to be told now."""
         decision = decide(instance, scene)
-        # A cause of this same pass covers its dependents before it is written down.
-        if any(_covers(cause, instance, self.graph) for cause in ready):
-            instance.held = "its cause is told first"
-            return
         if isinstance(decision, Inhibit):
             if instance.inhibited_by != decision.episode:
                 cause = self.told[decision.episode]
@@ -184,7 +189,8 @@ class Herald(Struct):
             suspects.update(dict.fromkeys(decision.suspects))
         else:
             instance.inhibited_by = instance.held = ""
-            ready.append(instance)
+            return True
+        return False
 
     def _tell_all(self, ready: list[Instance], batch: Batch, now_s: float, *, whole: bool) -> None:
         for severity in (Severity.PAGE, Severity.CHAT):
@@ -353,9 +359,13 @@ class Herald(Struct):
         return retold(told, kind, self.plan, now_s, note)
 
 
-def _covers(cause: Instance, instance: Instance, graph: Graph) -> bool:
-    near = cause.component == instance.component or cause.component in graph.causes(instance.component)
-    return near and bool(cause.component) and speaks_for(cause, cause.rule.severity, instance)
+def _covered(instance: Instance, ready_at: Mapping[str, list[Instance]], graph: Graph) -> bool:
+    """Whether what is told in this pass, at this component or one it needs, speaks for it too."""
+    return any(
+        speaks_for(cause, cause.rule.severity, instance)
+        for place in filter(None, (instance.component, *graph.causes(instance.component)))
+        for cause in ready_at.get(place, ())
+    )
 
 
 def _happening(instance: Instance, what: str, text: str, now_s: float) -> Happening:

@@ -42,6 +42,7 @@ from checks.verdict import Verdict
 logger = logging.getLogger(__name__)
 
 _LATELY: Final = 200
+_LOOKS_AT_ONCE: Final = 50
 _ALIVE_EVERY_S: Final = 30.0
 _PRUNE_EVERY_S: Final = 3600.0
 
@@ -56,6 +57,8 @@ class Judge:
         self._roster = Roster(plan)
         self._quiet = Quiet(journal.silences(), self._roster.active)
         self._unreported: tuple[Transition, ...] = ()
+        self._left: dict[Duty, None] = {}
+        self._at_once = 0
         self._last_tick_s = 0.0
         self._alive_s = now_s
         self._pruned_s = now_s
@@ -128,17 +131,28 @@ class Judge:
     # Judging.
 
     def look(self, key: TargetKey, now_s: float) -> tuple[Transition, ...]:
-        """Evaluate only what hangs on one target: called right after its verdict changed."""
+        """Evaluate only what hangs on one target: called right after its verdict changed.
+
+        When very many change within a second, the next tick judges the rest, all in one transaction.
+        """
         duty = self._roster.by_key.get(key)
-        return () if duty is None else self._round((duty,), (), now_s, only=True)
+        if duty is None:
+            return ()
+        self._at_once += 1
+        if self._at_once > _LOOKS_AT_ONCE:
+            self._left[duty] = None
+            return ()
+        return self._round((duty,), (), now_s, only=True)
 
     def tick(self, now_s: float) -> tuple[Transition, ...]:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
         if now_s < self._last_tick_s:
             self._stepped_back(self._last_tick_s - now_s)
         due, active = self._roster.due(self._last_tick_s, now_s)
-        transitions = (*self._unreported, *self._round(due, active, now_s))
+        transitions = (*self._unreported, *self._round(dict.fromkeys((*self._left, *due)), active, now_s))
         self._unreported = ()
+        self._left.clear()
+        self._at_once = 0
         self._last_tick_s = now_s
         if self._roster.active and now_s - self._alive_s >= _ALIVE_EVERY_S:
             self._alive_s = now_s

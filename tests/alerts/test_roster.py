@@ -11,6 +11,7 @@ from alerts.instance import Instance
 from alerts.machine import FLAP_WINDOW_S, Phase, Standing
 from alerts.roster import Roster
 from checks.finding import State
+from checks.target import Kind, Target, TargetKey
 from tests.alerts.world import START_S, World, plan
 
 
@@ -91,3 +92,22 @@ def test_an_alert_that_is_asleep_is_explained_by_what_is_known_now(world: World)
         one for one in world.judge.instances(world.now_s, of="service_down auth") if one.component == "auth"
     ]
     assert (shown.state, shown.alertname) == (Phase.OK, "service_down")
+
+
+def test_when_very_many_fail_within_a_second_the_next_tick_judges_the_rest() -> None:
+    targets = tuple(
+        Target(
+            key=TargetKey(env="production", service=f"s{number}", check="health", vantage="local"),
+            kind=Kind.SERVICE,
+            address="s:1",
+        )
+        for number in range(120)
+    )
+    world = World(plan(targets=targets))
+    for target in targets:
+        world.kill(target.key.service)
+    at_once = len(world.judge.active())
+    assert 0 < at_once < len(targets)
+    world.pass_s(1, looks=False)
+    fired = [one for one in world.judge.active() if one.alertname == "service_down" and one.fired_at_s]
+    assert len(fired) == len(targets)
