@@ -185,7 +185,8 @@ class Agent:
         try:
             desks = desk_routes(lambda: tuple(self._judgements.values()))
             incidents = incident_routes(lambda: tuple(self._judgements.values()), lambda: options.token)
-            more = (*desks, *incidents, probe_route(lambda: self._probing))
+            asked = (probe_route(lambda: self._probing), trace_route(self._receiving.trail))
+            more = (*desks, *incidents, *asked)
             async with server.serving(self._source, options, more=more):
                 self._ready = True
                 # One collection now, and what lives for ever is never looked at again.

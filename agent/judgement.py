@@ -23,7 +23,7 @@ from alerts.lane import LaneStatus
 from alerts.passes import dressed
 from alerts.plan import Graph, JudgePlan
 from alerts.reporter import Reporter
-from alerts.requests import ErrorLog, RequestSample
+from alerts.requests import ErrorLog, RequestExample, RequestSample
 from alerts.story import Change as ToldChange
 from alerts.view import Transition
 from checks.catalog import ProbeKit
@@ -110,6 +110,10 @@ class Judgement:
     def requests(self, sample: RequestSample) -> None:
         """Take in one source's request counters."""
         self.judge.requests(sample)
+
+    def example(self, example: RequestExample) -> None:
+        """Take in a request that failed or was slow."""
+        self.judge.example(example)
 
     def logged(self, event: ErrorLog) -> None:
         """Take in ERROR log events."""

@@ -12,6 +12,7 @@ from agent.board import Board, EventKind
 from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
 from agent.exposition.notification_series import NotificationSeries
+from agent.exposition.request_series import RequestPage
 from agent.exposition.target_series import TargetSeries
 from agent.exposition.telemetry_series import TelemetrySeries
 from agent.history import History, PastDay, PastLook
@@ -21,7 +22,10 @@ from agent.platform.scope import Scope
 from agent.shown_alerts import active_alert, incident, shown_silence
 from agent.telemetry.figures import Figures
 from agent.telemetry.red import RedView
+from agent.telemetry.series import SeriesTable
 from agent.telemetry.traffic import Traffic
+from agent.telemetry.trails import Trail
+from agent.trace_path import facts, path_of
 from agent.vitals import Vitals
 from agent.web.source import (
     ActiveAlert,
@@ -32,6 +36,7 @@ from agent.web.source import (
     Incident,
     Silence,
 )
+from alerts.view import AlertView
 from checks.clock import Clock
 from checks.finding import State
 from checks.secret import Secret
@@ -67,7 +72,10 @@ class LiveSource(Struct, kw_only=True):
     agent_series: AgentSeries
     notification_series: NotificationSeries
     telemetry_series: TelemetrySeries
+    request_page: RequestPage
     telemetry: Callable[[], Figures | None]
+    trail: Callable[[str], Trail | None]
+    counted: Callable[[], SeriesTable | None]
     ready: Callable[[], bool]
     parts: Callable[[], tuple[AgentPart, ...]]
     recent: list[Change] = field(default_factory=list)
@@ -112,6 +120,9 @@ class LiveSource(Struct, kw_only=True):
         figures = self.telemetry()
         if figures is not None:
             self.telemetry_series.show(self.applied.scopes[0].environment_name, figures)
+        counted = self.counted()
+        if counted is not None:
+            self.request_page.show(self.applied.scopes[0].environment_name, counted)
         targets = dict.fromkeys(self.judgements, 0)
         for row in rows:
             targets[row.target.key.env] += 1
@@ -123,10 +134,17 @@ class LiveSource(Struct, kw_only=True):
 
     def alerts(self) -> tuple[ActiveAlert, ...]:
         return tuple(
-            active_alert(view, env, judgement)
+            self._with_path(active_alert(view, env, judgement), view)
             for env, judgement in self.judgements.items()
             for view in judgement.judge.active()
         )
+
+    def _with_path(self, alert: ActiveAlert, view: AlertView) -> ActiveAlert:
+        """The alert, and what is remembered of the request it names."""
+        trail = self.trail(view.example.trace_id) if view.example is not None else None
+        if trail is None:
+            return alert
+        return msgspec.structs.replace(alert, evidence=(*alert.evidence, *facts(path_of(trail, self.red))))
 
     def silences(self) -> tuple[Silence, ...]:
         now_s = self.now_s()

@@ -13,8 +13,10 @@ from agent.settings import Settings, StartError
 from agent.telemetry.figures import Figures
 from agent.telemetry.grpc_server import GrpcMissingError
 from agent.telemetry.intake import Intake
+from agent.telemetry.series import SeriesTable
 from agent.telemetry.traffic import Traffic
-from alerts.requests import ErrorLog, RequestSample
+from agent.telemetry.trails import Trail
+from alerts.requests import ErrorLog, RequestExample, RequestSample
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Receiving:
         traffic: Traffic,
         requests: Callable[[RequestSample], None],
         error_logs: Callable[[ErrorLog], None],
+        examples: Callable[[RequestExample], None],
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -41,6 +44,7 @@ class Receiving:
         self._traffic = traffic
         self._requests = requests
         self._error_logs = error_logs
+        self._examples = examples
         self._wanted: Scope | None = None
         self._changed = asyncio.Event()
         self._intake: Intake | None = None
@@ -74,6 +78,16 @@ class Receiving:
     def figures(self) -> Figures | None:
         """What the intake says of itself; None while there is none."""
         return self._intake.figures() if self._intake is not None else None
+
+    def trail(self, trace_id: str) -> Trail | None:
+        """What is remembered of a trace's requests and log lines; None when nothing is."""
+        counting = self._intake.counting if self._intake is not None else None
+        return counting.trails.trail(trace_id) if counting is not None else None
+
+    def counted(self) -> SeriesTable | None:
+        """The requests counted from spans; None while there is no intake."""
+        counting = self._intake.counting if self._intake is not None else None
+        return counting.requests if counting is not None else None
 
     @property
     def asked(self) -> bool:
@@ -129,6 +143,7 @@ class Receiving:
             traffic=self._traffic,
             requests=self._requests,
             error_logs=self._error_logs,
+            examples=self._examples,
             aliases=frozenset({scope.environment.alias}),
             names=_names(scope),
         )

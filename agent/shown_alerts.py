@@ -112,6 +112,8 @@ def quantity_text(rule: Rule | None, number: float | None) -> str:
 
 def _evidence(view: AlertView) -> tuple[Evidence, ...]:
     found: list[Evidence] = []
+    if view.example is not None:
+        found.append(Evidence(name="for example", value=view.example.text))
     if view.unknown:
         found.append(Evidence(name="now unknown", value=view.unknown))
     if view.flapping:

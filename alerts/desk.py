@@ -66,6 +66,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     threshold: float | None
     why: str
+    example: str
+    trace_id: str
     trail: tuple[TrailEntry, ...]
     deliveries: tuple[DeliveryEntry, ...]
 
@@ -127,6 +129,8 @@ def _explained(desk: Desk, view: AlertView) -> Explanation:
         value=view.value,
         threshold=view.threshold,
         why=why(view),
+        example=view.example.text if view.example is not None else "",
+        trace_id=view.example.trace_id if view.example is not None else "",
         trail=tuple(
             TrailEntry(at_s=one.at_s, what=one.what, text=one.text)
             for one in desk.journal.happenings(view.fingerprint)

@@ -18,6 +18,7 @@ from alerts.batch import Batch, Happening
 from alerts.channel import called, channels
 from alerts.cover import Hold, Inhibit, Scene, by_urgency, decide, speaks_for
 from alerts.episodes import Episodes
+from alerts.examples import Examples
 from alerts.follow_up import FollowUp, by_fingerprint
 from alerts.instance import Instance, episode
 from alerts.machine import Ended, Phase
@@ -56,6 +57,7 @@ class Herald(Struct):
     watches: Mapping[str, list[Watch]]
     logged: Callable[[str, float], tuple[str, ...]]
     episodes: Episodes
+    examples: Examples
     changes: deque[Change]
     suspects: tuple[str, ...]
     _recent: dict[Severity, deque[float]]
@@ -72,6 +74,7 @@ class Herald(Struct):
         active: Mapping[str, list[Instance]],
         watches: Mapping[str, list[Watch]],
         logged: Callable[[str, float], tuple[str, ...]],
+        examples: Examples,
         episodes: Iterable[Told] = (),
     ) -> Herald:
         """A herald for a plan, with what the last process told of: what is open, and what ended lately.
@@ -86,6 +89,7 @@ class Herald(Struct):
             watches=watches,
             logged=logged,
             episodes=Episodes.of(channels(plan.receivers, plan.env), episodes),
+            examples=examples,
             changes=deque(maxlen=_CHANGES_KEPT),
             suspects=(),
             _recent={severity: deque() for severity in Severity},
@@ -233,6 +237,7 @@ class Herald(Struct):
             active=self.active,
             watches=self.watches,
             logged=self.logged,
+            examples=self.examples,
             changes=tuple(self.changes),
             now_s=now_s,
         )

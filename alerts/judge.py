@@ -18,6 +18,7 @@ from alerts.cover import AGENT_ISOLATED
 from alerts.duty import Duty
 from alerts.evaluation import Evaluation
 from alerts.evidence import Evidence
+from alerts.examples import Example, Examples
 from alerts.external import ExternalAlert
 from alerts.herald import Herald
 from alerts.instance import (
@@ -30,7 +31,7 @@ from alerts.machine import Ended, Phase, Standing, resumed
 from alerts.plan import JudgePlan
 from alerts.quiet import Quiet
 from alerts.reading import Outcome, Reading, Unknown, unknown
-from alerts.requests import ErrorLog, RequestSample
+from alerts.requests import ErrorLog, RequestExample, RequestSample
 from alerts.roster import Roster
 from alerts.silence import Silence
 from alerts.story import Change
@@ -63,8 +64,10 @@ class Judge:
         self._alive_s = now_s
         self._pruned_s = now_s
         self._isolation = Isolation(plan.targets, plan.canaries, plan.interval_s)
+        self._examples = Examples(self._evidence.by_component)
         self._herald = Herald.of(
             plan,
+            examples=self._examples,
             active=self._roster.active,
             watches=self._evidence.by_component,
             logged=self._evidence.logged_lately,
@@ -84,6 +87,10 @@ class Judge:
         self._evidence.look(observation, verdict)
         self._isolation.saw(observation.target, verdict, observation.finding.reason)
 
+    def example(self, example: RequestExample) -> None:
+        """Take in a request that failed or was slow: alerts about it name it."""
+        self._examples.request(example)
+
     def requests(self, sample: RequestSample) -> None:
         """Take in the counters of one source."""
         self._evidence.requests(sample)
@@ -91,6 +98,7 @@ class Judge:
     def logged(self, event: ErrorLog) -> None:
         """Take in ERROR log events."""
         self._evidence.logged(event)
+        self._examples.logged(event)
 
     def changed(self, change: Change) -> None:
         """Something was done to the platform; pages within 15 minutes mention it."""
@@ -181,10 +189,13 @@ class Judge:
         """Every alert there is, firing or not; with `of` at least those of that name or component."""
         at_s = self._last_tick_s if now_s is None else now_s
         return tuple(
-            view_of(one, self._herald.told_of.get(one.fingerprint), at_s)
+            view_of(one, self._herald.told_of.get(one.fingerprint), at_s, self._example(one, at_s))
             for one in self._roster.all(of)
             if self._shown(one, at_s)
         )
+
+    def _example(self, instance: Instance, now_s: float) -> Example | None:
+        return None if instance.standing.phase is Phase.OK else self._examples.of(instance, now_s)
 
     def _shown(self, instance: Instance, now_s: float) -> bool:
         """Whether there is anything to say of an alert; what is well is read for the asking."""
@@ -199,7 +210,12 @@ class Judge:
         """The alerts that are not OK."""
         told = self._herald.told_of
         return tuple(
-            view_of(one, told.get(one.fingerprint), self._last_tick_s)
+            view_of(
+                one,
+                told.get(one.fingerprint),
+                self._last_tick_s,
+                self._example(one, self._last_tick_s),
+            )
             for instances in self._roster.active.values()
             for one in instances
         )

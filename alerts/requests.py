@@ -25,6 +25,20 @@ class RequestSample(Struct, frozen=True, kw_only=True):
     born_s: float | None = None
 
 
+class RequestExample(Struct, frozen=True, kw_only=True):
+    """One request that failed or was slow, to look at. `status` is empty where the protocol has none."""
+
+    env: str
+    service: str
+    at_s: float
+    trace_id: str
+    method: str
+    route: str
+    status: str
+    duration_s: float
+    failed: bool
+
+
 class ErrorLog(Struct, frozen=True, kw_only=True):
     """ERROR log events of one service with one fingerprint, counted since the last such value.
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from alerts.examples import Examples
 from alerts.instance import Instance
 from alerts.machine import Ended
 from alerts.notice import NoticeKind
@@ -42,6 +43,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     active: Mapping[str, list[Instance]]
     watches: Mapping[str, list[Watch]]
     logged: Callable[[str, float], tuple[str, ...]]
+    examples: Examples
     changes: tuple[Change, ...]
     now_s: float
 
@@ -61,6 +63,7 @@ def story_of(
     fired_at_s = told.fired_at_s if told is not None else instance.standing.fired_at_s
     since_s = _since_s(instance, around.watches, fired_at_s)
     evidence = _evidence(instance) or instance.annotations.get("summary", "")
+    example = None if kind is NoticeKind.RESOLVE else around.examples.of(instance, around.now_s)
     return Story(
         kind=kind,
         episode=told.episode if told is not None else instance.episode,
@@ -72,6 +75,7 @@ def story_of(
         labels=instance.labels | rule.labels | {"severity": rule.severity.value},
         what=what(rule),
         evidence=evidence or ("" if kind is NoticeKind.RESOLVE else "no detail"),
+        example=example.text if example is not None else "",
         at_s=around.now_s,
         fired_at_s=fired_at_s,
         since_s=since_s,

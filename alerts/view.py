@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from alerts.examples import Example
 from alerts.instance import Instance
 from alerts.machine import Phase, Step
 from alerts.reading import Outcome
@@ -41,6 +42,7 @@ class AlertView(Struct, frozen=True, kw_only=True):
     told: tuple[str, ...]
     acked_by: str
     key: TargetKey | None
+    example: Example | None = None
 
 
 class Transition(Struct, frozen=True, kw_only=True):
@@ -60,8 +62,8 @@ class Transition(Struct, frozen=True, kw_only=True):
     value: float | None = None
 
 
-def view_of(instance: Instance, told: Told | None, now_s: float) -> AlertView:
-    """What is shown of one alert."""
+def view_of(instance: Instance, told: Told | None, now_s: float, example: Example | None = None) -> AlertView:
+    """What is shown of one alert; `example` is one event behind it."""
     standing = instance.standing
     reading = instance.reading
     unknown = reading.why.value if reading.outcome is Outcome.UNKNOWN and reading.why is not None else ""
@@ -89,6 +91,7 @@ def view_of(instance: Instance, told: Told | None, now_s: float) -> AlertView:
         told=told.channels if told is not None else (),
         acked_by=told.acked_by if told is not None and told.acked(now_s) else "",
         key=instance.key,
+        example=example,
     )
 
 

@@ -63,6 +63,7 @@ class Story(Struct, frozen=True, kw_only=True):
     ended: str = ""
     note: str = ""
     called: tuple[str, ...] = ()
+    example: str = ""
 
 
 def render(story: Story, zone: str | None = None) -> Notice:
@@ -135,6 +136,7 @@ def _body(story: Story, zone: str | None) -> tuple[tuple[str, str], ...]:
     lines = [
         ("", opening),
         ("Since", f"{_shown(story.since_s, zone)} on {day(story.since_s)}{noticed}"),
+        ("For example", story.example),
         ("Note", story.note),
         ("Affected", ", ".join(story.affected)),
         ("Also, not called for", "; ".join(story.also)),

@@ -1,10 +1,15 @@
-"""`gaia explain`: why an alert or a target is as it is, from what was seen and what came of it."""
+"""`gaia explain`: why an alert or a target is as it is, from what was seen and what came of it.
+
+Where an alert names a request it is followed: to its log lines and its routes' numbers.
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -12,6 +17,7 @@ import msgspec
 
 from agent.cli import OK, UNKNOWN
 from agent.cli.api import Api, ApiError, NotThereError, add_arguments
+from agent.trace_path import TracePath, path_lines
 from agent.web.answers import ChecksAnswer, FailureAnswer, HistoryAnswer, TargetAnswer
 from alerts.desk import Explanation
 from alerts.words import clock, day, span
@@ -21,6 +27,7 @@ from checks.units import Duration
 
 _MOST_TARGETS: Final = 20
 _PAGE: Final = 1000
+_TRACE: Final = re.compile(r"[0-9a-fA-F]{32}")
 
 
 class _Alerts(msgspec.Struct):
@@ -39,6 +46,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     alerts: tuple[Explanation, ...]
     targets: tuple[Told, ...]
+    traces: tuple[TracePath, ...] = ()
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "name",
         metavar="NAME",
         help="a target (service, service/check, env/service/check; * and ? match), or an alert: "
-        "a rule's name, a service, a fingerprint or an episode",
+        "a rule's name, a service, a fingerprint or an episode, or a trace id",
     )
     parser.add_argument("--all", action="store_true", help="also the alerts of that name that are well")
     parser.add_argument(
@@ -66,13 +74,21 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode(found).decode())
         return OK
-    parts = [*(alert_lines(one) for one in found.alerts), *(target_lines(one) for one in found.targets)]
+    traces = {one.trace_id: one for one in found.traces}
+    shown = [[*alert_lines(one), *path_lines(traces.pop(one.trace_id, None))] for one in found.alerts]
+    parts = [
+        *shown,
+        *([f"trace {one.trace_id}", *path_lines(one)] for one in traces.values()),
+        *(target_lines(one) for one in found.targets),
+    ]
     print("\n\n".join("\n".join(_clean(line) for line in part) for part in parts))
     return OK
 
 
 def _found(api: Api, name: str, *, failures: int, every: bool) -> Answer:
     """What the agent knows under `name`. Raises ApiError when that is nothing."""
+    if _TRACE.fullmatch(name):
+        return Answer(alerts=(), targets=(), traces=(api.get(f"/api/v1/trace?id={name}", TracePath),))
     try:
         alerts = api.get(f"/api/v1/explain?alert={quote(name)}", _Alerts).alerts
     except NotThereError:
@@ -86,11 +102,20 @@ def _found(api: Api, name: str, *, failures: int, every: bool) -> Answer:
             "`gaia alerts` lists alerts, `gaia check` targets"
         )
     told = tuple(one for one in alerts if every or one.trail or one.state != "ok")
+    # What only has well alerts is still told of one, unless its targets tell more.
+    told = told or (() if targets else alerts[:1])
     return Answer(
-        # What only has well alerts is still told of one, unless its targets tell more.
-        alerts=told or (() if targets else alerts[:1]),
+        alerts=told,
         targets=tuple(Told(target=one, failures=_failures(api, one, failures)) for one in targets),
+        traces=tuple(_traces(api, told)),
     )
+
+
+def _traces(api: Api, alerts: Sequence[Explanation]) -> Iterator[TracePath]:
+    """The requests that alerts name, as far as the agent still remembers them."""
+    for trace_id in dict.fromkeys(one.trace_id for one in alerts if one.trace_id):
+        with suppress(NotThereError):
+            yield api.get(f"/api/v1/trace?id={trace_id}", TracePath)
 
 
 def _targets(api: Api) -> list[TargetAnswer]:
@@ -119,6 +144,8 @@ def alert_lines(one: Explanation) -> list[str]:
     found = [f"{place}: {one.state}, severity {one.severity}, signal {one.signal}"]
     if one.evidence:
         found.append(f"  now       {one.evidence}")
+    if one.example:
+        found.append(f"  such as   {one.example}")
     found.append(f"  why       {one.why}")
     found.extend(
         f"  {day(entry.at_s)} {clock(entry.at_s)}  {entry.what:<10} {entry.text}" for entry in one.trail

@@ -6,7 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from agent.exposition.metrics import AGENT, ALERTS, NOTIFICATIONS, TARGET, TARGETS, TELEMETRY, TRAFFIC, Metric
+from agent.exposition.metrics import (
+    AGENT,
+    ALERTS,
+    NOTIFICATIONS,
+    SPANS,
+    TARGET,
+    TARGETS,
+    TELEMETRY,
+    TRAFFIC,
+    Metric,
+)
 from checks.catalog import MODULES, MeasureInfo, kind
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
@@ -24,7 +34,7 @@ series; there is never a 0 or -1 for "not known".
 """
 _TITLES: Final = (
     ("Targets", TARGETS),
-    ("Traffic of the services", TRAFFIC),
+    ("Traffic of the services", (*TRAFFIC, *SPANS)),
     ("Alerts", ALERTS),
     ("Notifications", NOTIFICATIONS),
     ("Telemetry", TELEMETRY),

@@ -67,7 +67,7 @@ class Source(Protocol):
         """How many lines there are."""
         ...
 
-    def lines(self, family: str) -> Iterator[tuple[bytes, int]]:
+    def lines(self, family: str, form: Format) -> Iterator[tuple[bytes, int]]:
         """The family's lines in pieces of a few tenths of a millisecond, each with their number."""
         ...
 
@@ -168,7 +168,7 @@ class Document:
             fresh = block.shape.lines if block.text is None else 0
             yield block.render(form), fresh
         for source in self._sources:
-            yield from source.lines(name)
+            yield from source.lines(name, form)
 
     async def stream(self, form: Format, *, gzip: bool) -> AsyncIterator[bytes]:
         """`render`, giving way to the event loop after each chunk; gzip at level 1 (RFC 1952) when asked."""

@@ -83,6 +83,13 @@ TRAFFIC: Final = (
         "gaia_service_latency_p95_seconds", "95th percentile of request latency, last 5 minutes.", SERVICE
     ),
 )
+SPANS: Final = (
+    _histogram(
+        "gaia_request_duration_seconds",
+        "Requests counted from spans, a sampled one for those it stands for; buckets have trace exemplars.",
+        (*SERVICE, "kind", "method", "route", "status", "error"),
+    ),
+)
 ALERTS: Final = (
     _gauge(
         "gaia_alert_state",
@@ -134,6 +141,28 @@ TELEMETRY: Final = (
     ),
     _gauge("gaia_telemetry_log_bytes", "Size of the durable log on disk."),
     _counter("gaia_telemetry_error_logs_total", "Log records at ERROR level or above.", SERVICE),
+    _counter("gaia_telemetry_log_records_total", "Log records by level.", (*SERVICE, "level")),
+    _counter(
+        "gaia_telemetry_folded_requests_total",
+        "Requests counted together because their service has too many routes.",
+        SERVICE,
+    ),
+    _gauge(
+        "gaia_telemetry_oldest_unsent_seconds",
+        "How long the oldest record waits for its destination; 0 when none does.",
+        ("signal", "destination"),
+    ),
+    _gauge(
+        "gaia_telemetry_unaccounted",
+        "Records received that were neither delivered, nor wait, nor were put aside or dropped: 0.",
+        ("signal", "destination"),
+    ),
+    _gauge(
+        "gaia_telemetry_paused", "1 while a destination refuses us and a person must look.", ("destination",)
+    ),
+    _counter("gaia_telemetry_repeated_total", "Requests kept before: acknowledged, not counted again."),
+    _counter("gaia_telemetry_damaged_bytes_total", "Bytes of the log found damaged and skipped."),
+    _counter("gaia_telemetry_failed_writes_total", "Requests the disk could not take; the client was told."),
 )
 AGENT: Final = (
     _gauge(
@@ -156,4 +185,4 @@ AGENT: Final = (
     _gauge("process_open_fds", "Open file descriptors of the agent."),
     _gauge("process_start_time_seconds", "When the process started."),
 )
-METRICS: Final = (*TARGETS, *TRAFFIC, *ALERTS, *NOTIFICATIONS, *TELEMETRY, *AGENT)
+METRICS: Final = (*TARGETS, *TRAFFIC, *SPANS, *ALERTS, *NOTIFICATIONS, *TELEMETRY, *AGENT)

@@ -12,10 +12,11 @@ from typing import Final
 from msgspec import Struct
 
 from agent.board import Row
-from agent.exposition.document import Document
+from agent.exposition.document import Document, Exemplar
 from agent.exposition.family import Family, Line, Shape, Type, histogram_shape, label_text
 from agent.exposition.measured import Layout, LayoutKey, key_of, layout_of
 from agent.exposition.metrics import LATENCY_EDGES_S, TARGETS
+from agent.exposition.negotiation import Format
 from agent.prober import Look
 from checks.catalog import MeasureInfo
 from checks.finding import State
@@ -25,6 +26,7 @@ from checks.target import TargetKey
 
 logger = logging.getLogger(__name__)
 
+_LATENCY: Final = "gaia_probe_latency_seconds"
 _ANSWERED: Final = {State.UP.value: 1, State.DEGRADED.value: 1, State.DOWN.value: 0}
 _ONE_HOT: Final = {state.value: tuple(int(state is other) for other in State) for state in State}
 _STATES: Final = Shape("gaia_target_state", tuple(Line(labels=(("state", state.value),)) for state in State))
@@ -97,15 +99,21 @@ class TargetSeries:
                 counts.buckets = array("Q", bytes(8 * (len(self._edges) + 1)))
             counts.buckets[bisect_left(self._edges, finding.latency_s)] += 1
             counts.sum_s += finding.latency_s
+            limit_s = look.row.slower_than_s
+            if limit_s is not None and finding.latency_s > limit_s:
+                # The latest look is its own exemplar; of those before only a slow one is worth its memory.
+                counts.slow = exemplar_of(look.observation)
         self._count(counts)
 
     def aged(self, now_s: float) -> None:
         """Show targets whose last look is too old at `now_s` as unknown; call it before a scrape."""
         self._now_s = now_s
 
-    def lines(self, family: str) -> Iterator[tuple[bytes, int]]:
+    def lines(self, family: str, form: Format) -> Iterator[tuple[bytes, int]]:
         """The family's lines, some targets at a time, and how many they are."""
         write = self._writers.get(family)
+        if family == _LATENCY and form is Format.OPEN_METRICS:
+            write = self._with_exemplars
         if write is not None:
             yield from _batches(tuple(self._targets.values()), write)
             return
@@ -120,6 +128,18 @@ class TargetSeries:
                         text(counts.owner, counts.observation.finding) if counts.shared is shared else ""
                     ),
                 )
+
+    def _with_exemplars(self, counts: _Counts) -> str:
+        """The histogram as OpenMetrics has it: the latest look and the last slow one lead to their traces."""
+        text = self._writers[_LATENCY](counts)
+        if not text:
+            return text
+        lines = text.split("\n")
+        for exemplar in (counts.slow, exemplar_of(counts.observation)):
+            if exemplar is not None:
+                bucket = bisect_left(self._edges, exemplar.value)
+                lines[bucket] = lines[bucket].partition(" # ")[0] + exemplar.text()
+        return "\n".join(lines)
 
     def _ran(self, counts: _Counts, state: State, reason: Reason) -> None:
         for index, (known_state, known_reason) in enumerate(counts.runs.pairs):
@@ -168,7 +188,7 @@ class TargetSeries:
             counts.shared = None
 
     def _written_by(self) -> dict[str, Callable[[_Counts], str]]:
-        latency = histogram_shape("gaia_probe_latency_seconds", self._edges)
+        latency = histogram_shape(_LATENCY, self._edges)
 
         def histogram(counts: _Counts) -> str:
             if counts.buckets is None:
@@ -202,7 +222,7 @@ class TargetSeries:
             "gaia_target_info": lambda counts: (
                 f'gaia_target_info{{{counts.owner},kind="{counts.row.target.kind.value}"}} 1\n'
             ),
-            "gaia_probe_latency_seconds": histogram,
+            _LATENCY: histogram,
             "gaia_probe_runs_total": lambda counts: counts.runs.shape.text(counts.owner, tuple(counts.ran)),
         }
 
@@ -238,6 +258,7 @@ class _Counts:
         "row",
         "runs",
         "shared",
+        "slow",
         "sum_s",
     )
 
@@ -255,7 +276,21 @@ class _Counts:
         self.runs = _NO_RUNS
         self.ran = array("Q")
         self.shared: _Shared | None = None
+        self.slow: Exemplar | None = None
         self.lines = 0
+
+
+def exemplar_of(observation: Observation) -> Exemplar | None:
+    """The trace of a look that measured a latency: the service's own spans of it have the same id."""
+    finding = observation.finding
+    if finding.latency_s is None:
+        return None
+    for fact in finding.evidence:
+        if fact.name == "trace_id":
+            return Exemplar(
+                labels=(("trace_id", fact.value),), value=finding.latency_s, at_s=observation.at_s
+            )
+    return None
 
 
 def _runs_shape(pairs: tuple[tuple[State, Reason], ...]) -> Shape:

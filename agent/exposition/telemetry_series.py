@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from agent.exposition.document import Document
@@ -19,9 +20,17 @@ _OWNED: Final = {
         "evicted_total",
         "refused_total",
         "error_logs_total",
+        "log_records_total",
+        "folded_requests_total",
+        "oldest_unsent_seconds",
+        "unaccounted",
+        "paused",
     )
 }
-_LOG_BYTES: Final = Shape("gaia_telemetry_log_bytes", owned=False)
+_ALONE: Final = {
+    name: Shape(_PREFIX + name, owned=False)
+    for name in ("log_bytes", "repeated_total", "damaged_bytes_total", "failed_writes_total")
+}
 
 
 class TelemetrySeries:
@@ -40,11 +49,28 @@ class TelemetrySeries:
             self._put("queued", owner, account.queued)
             self._put("dead_lettered_total", owner, account.dead)
             self._put("evicted_total", owner, account.evicted)
+            self._put("unaccounted", owner, account.missing)
+            self._put("oldest_unsent_seconds", owner, figures.oldest_unsent_s.get((name, signal), 0))
+        for name, why in figures.destinations.items():
+            self._put("paused", (("destination", name),), int(bool(why)))
         for (signal_name, code), count in figures.refused.items():
             self._put("refused_total", (("signal", signal_name), ("code", str(code))), count)
         for service, count in figures.error_logs.items():
             self._put("error_logs_total", (("env", env), ("service", service)), count)
-        self._document.put("gaia_telemetry_log_bytes", "", _LOG_BYTES, (figures.log_bytes,))
+        records: Counter[tuple[tuple[str, str], ...]] = Counter()
+        for (service, said, level), count in figures.log_records.items():
+            records[("env", said or env), ("service", service), ("level", level)] += count
+        for labels, count in records.items():
+            self._put("log_records_total", labels, count)
+        for service, folded in figures.folded_requests.items():
+            self._put("folded_requests_total", (("env", env), ("service", service)), folded)
+        self._alone("log_bytes", figures.log_bytes)
+        self._alone("repeated_total", figures.retried)
+        self._alone("damaged_bytes_total", figures.damaged_bytes)
+        self._alone("failed_writes_total", figures.failed_writes)
 
-    def _put(self, name: str, owner: tuple[tuple[str, str], ...], value: int) -> None:
+    def _alone(self, name: str, value: int) -> None:
+        self._document.put(_PREFIX + name, "", _ALONE[name], (value,))
+
+    def _put(self, name: str, owner: tuple[tuple[str, str], ...], value: float) -> None:
         self._document.put(_PREFIX + name, label_text(owner), _OWNED[name], (value,))

@@ -28,6 +28,7 @@ from agent.telemetry.segments import write_whole
 from agent.telemetry.series import EDGES, SeriesTable
 from agent.telemetry.signals import Lane, Rejected, Signal
 from agent.telemetry.spans import SpanCounter, SpanTally
+from agent.telemetry.trails import Trails
 
 _PIECE_BYTES: Final = 256 * 1024
 _PIECE_ITEMS: Final = 1000
@@ -61,10 +62,12 @@ class Counting:
     ) -> None:
         self._path = directory / "counts"
         self._names = names
+        slower_than_s = tuple(slower_than_s)
         self.requests = SeriesTable(edges=(*EDGES, *slower_than_s))
-        self.logs = LogTable(env=env)
+        self.trails = Trails(env=env, slow_s=min(slower_than_s, default=2.0))
+        self.logs = LogTable(self.trails, env=env)
         self.pushed = PushedRequests(names=names, envs=envs)
-        self._spans = SpanCounter(self.requests, names=names)
+        self._spans = SpanCounter(self.requests, self.trails, names=names)
         saved = checkpoint.load(self._path)
         self.seq = saved.seq
         self.saved_seq = saved.seq

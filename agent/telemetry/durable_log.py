@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from agent.telemetry import record
 from agent.telemetry.record import Head, Placed
-from agent.telemetry.segments import SEGMENT_BYTES, LaneFiles, Segment, items_between
+from agent.telemetry.segments import SEGMENT_BYTES, LaneFiles, Segment, items_between, received_after
 from agent.telemetry.signals import Lane
 
 logger = logging.getLogger(__name__)
@@ -223,6 +223,16 @@ class DurableLog:
             else:
                 parts.append((segment.path, segment.disk_bytes))
         return lambda: whole + sum(items_between(path, end, seq) for path, end in parts)
+
+    def oldest_after(self, lane: Lane, seq: int) -> Callable[[], int]:
+        """A look, for the log's thread, at when the first record above `seq` was received; 0 without one."""
+        found = next(iter(self.segments_after(lane, seq)), None)
+        if found is None:
+            return lambda: 0
+        place = self._places.get((lane, seq))
+        start = place[1] if place is not None and place[0] == found.path else 0
+        path, end = found.path, found.disk_bytes
+        return lambda: received_after(path, seq, start=start, end=end)
 
     async def read(self, lane: Lane, after_seq: int, *, max_bytes: int) -> list[tuple[Head, bytes | None]]:
         """The next records above `after_seq`, at least one if there is any, up to about `max_bytes`.

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from agent.telemetry.redaction import redact
 from agent.telemetry.schema import Scalar, scalar
 from agent.telemetry.spans import Owner, owner_of
+from agent.telemetry.trails import Kept, Trails
 from alerts.requests import ErrorLog
 
 ERROR: Final = 17
@@ -26,6 +27,7 @@ _TEXT_LEVELS: Final = {
 _MAX_KINDS: Final = 200
 _MAX_PENDING: Final = 1000
 _MAX_SAMPLE: Final = 500
+_BAD_LEVELS: Final = frozenset({"error", "fatal"})
 _OVERFLOW: Final = "__overflow__"
 # The parts of a message that differ between two events of one cause.
 _VARIABLE: Final = re.compile(
@@ -44,12 +46,13 @@ class _Pending(Struct):
 class LogTally:
     """What one request body adds to the counts, held back until the body is safe on disk."""
 
-    __slots__ = ("_errors", "_levels", "_table", "oldest_ns", "records", "services", "worst")
+    __slots__ = ("_errors", "_levels", "_lines", "_table", "oldest_ns", "records", "services", "worst")
 
     def __init__(self, table: LogTable) -> None:
         self._table = table
         self._levels: dict[tuple[str, str, str], int] = {}
         self._errors: list[tuple[tuple[str, str, str, str], ErrorLog]] = []
+        self._lines: list[tuple[bytes, int, str, str, bytes]] = []
         self.services: frozenset[str] = frozenset()
         self.records = 0
         self.worst = 0
@@ -63,8 +66,11 @@ class LogTally:
         if at_ns and (not self.oldest_ns or at_ns < self.oldest_ns):
             self.oldest_ns = at_ns
         self.worst = max(self.worst, severity)
-        level = (owner.service, owner.env, _LEVELS[min((severity + 3) // 4, 6)])
+        name = _LEVELS[min((severity + 3) // 4, 6)]
+        level = (owner.service, owner.env, name)
         self._levels[level] = self._levels.get(level, 0) + 1
+        if log.trace_id:
+            self._lines.append((log.trace_id, at_ns, owner.service, name, log.SerializeToString()))
         if severity >= ERROR and owner.service not in self._table.own_services:
             self._errors.append(_event(owner, scope, log, fatal=severity >= FATAL))
 
@@ -73,12 +79,18 @@ class LogTally:
         self._table.add_levels(self._levels)
         for key, event in self._errors:
             self._table.add_error(key, event, at_s)
+        for trace_id, at_ns, service, level, record in self._lines:
+            line = Kept(at_s=at_ns / 1e9 if at_ns else at_s, service=service, level=level, record=record)
+            self._table.trails.line(trace_id, line, error=level in _BAD_LEVELS)
 
 
 class LogTable:
     """Counts by level and by cause, and the events not yet given to the rules."""
 
-    def __init__(self, *, env: str, own_services: frozenset[str] = frozenset({"gaia-agent"})) -> None:
+    def __init__(
+        self, trails: Trails, *, env: str, own_services: frozenset[str] = frozenset({"gaia-agent"})
+    ) -> None:
+        self.trails = trails
         self._env = env
         self.own_services = own_services
         self.levels: dict[tuple[str, str, str], int] = {}

@@ -122,6 +122,14 @@ class Forwarder:
         queued = sum([await self._log.in_thread(count) for count in counts])
         return Account(received=received, delivered=delivered, queued=queued, dead=dead, evicted=evicted)
 
+    async def oldest_unsent_s(self, signal: Signal, now_s: float) -> float:
+        """How long the oldest record of a signal has been waiting; 0 when none does."""
+        lanes = [lane for lane in Lane if lane.signal is signal]
+        looks = [self._log.oldest_after(lane, self._cursor.lane(lane).seq) for lane in lanes]
+        found = [await self._log.in_thread(look) for look in looks]
+        oldest_ns = min((at_ns for at_ns in found if at_ns), default=0)
+        return max(0.0, now_s - oldest_ns / 1e9) if oldest_ns else 0.0
+
     async def _send_all(self, signal: Signal) -> None:
         lanes = [lane for lane in Lane if lane.signal is signal]
         while True:

@@ -25,7 +25,7 @@ from agent.telemetry.red import RequestTotals
 from agent.telemetry.segments import Segment
 from agent.telemetry.signals import Lane, Signal
 from agent.telemetry.traffic import Traffic, Witness
-from alerts.requests import ErrorLog, RequestSample
+from alerts.requests import ErrorLog, RequestExample, RequestSample
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ SOURCE: Final = "otlp"
 class Intake:
     """Takes telemetry in, keeps it, counts it. Build it, then `run()`; `opened` is set when the port is.
 
-    `requests` and `error_logs` are called on the event loop with what the rules judge.
+    `requests`, `error_logs` and `examples` are called on the event loop with what the rules judge.
     """
 
     def __init__(  # noqa: PLR0913  # the intake's whole surroundings, all by name
@@ -52,6 +52,7 @@ class Intake:
         traffic: Traffic,
         requests: Callable[[RequestSample], None],
         error_logs: Callable[[ErrorLog], None],
+        examples: Callable[[RequestExample], None] = lambda _: None,
         aliases: frozenset[str] = frozenset(),
         names: Mapping[str, str] | None = None,
     ) -> None:
@@ -61,6 +62,7 @@ class Intake:
         self._traffic = traffic
         self._requests = requests
         self._error_logs = error_logs
+        self._examples = examples
         self._directory = directory
         self._env = env
         self._names = dict(names or {})
@@ -81,6 +83,7 @@ class Intake:
         self._replay_to = 0
         self.forwarders: dict[str, Forwarder] = {}
         self._accounts: dict[tuple[str, Signal], Account] = {}
+        self._oldest: dict[tuple[str, Signal], float] = {}
         self.opened = asyncio.Event()
         self.port = self.grpc_port = 0
 
@@ -228,6 +231,8 @@ class Intake:
         self.reception.touched.clear()
         for event in counting.logs.drain():
             self._error_logs(event)
+        for example in counting.trails.drain():
+            self._examples(example)
 
     def _take(self, service: str, witness: Witness, source: str, totals: RequestTotals) -> None:
         sample = self._traffic.take(service=service, witness=witness, source=source, totals=totals)
@@ -242,6 +247,12 @@ class Intake:
             for name, forwarder in self.forwarders.items()
             for signal in forwarder.options.signals
         }
+        now_s = self._clock.wall_s()
+        self._oldest = {
+            (name, signal): await forwarder.oldest_unsent_s(signal, now_s)
+            for name, forwarder in self.forwarders.items()
+            for signal in forwarder.options.signals
+        }
         for (name, signal), account in self._accounts.items():
             known = before.get((name, signal))
             if account.missing and (known is None or known.missing != account.missing):
@@ -250,14 +261,17 @@ class Intake:
                     extra={"destination": name, "signal": signal.value, "items": account.missing},
                 )
 
+    @property
+    def counting(self) -> Counting | None:
+        """The tables; None until the log is open."""
+        return self._counting
+
     def figures(self) -> Figures | None:
         """What the intake says of itself; None until the log is open."""
         if self._log is None or self._counting is None:
             return None
-        folded = {
-            service: self._counting.requests.folded(service)[1]
-            for service in self._counting.requests.services()
-        }
+        requests = self._counting.requests
+        folded = {service: requests.folded(service) for service in requests.services()}
         return Figures(
             received=dict(self._counting.received_items),
             error_logs=self._counting.logs.errors_by_service(),
@@ -268,8 +282,11 @@ class Intake:
             damaged_bytes=self._log.damaged_bytes,
             failed_writes=self._log.failures,
             in_flight_bytes=self._server.in_flight_bytes,
-            folded={service: routes for service, routes in folded.items() if routes},
-            paused={name: each.paused for name, each in self.forwarders.items() if each.paused},
+            folded={service: routes for service, (_, routes) in folded.items() if routes},
+            folded_requests={service: count for service, (count, _) in folded.items() if count},
+            log_records=dict(self._counting.logs.levels),
+            oldest_unsent_s=self._oldest,
+            destinations={name: each.paused for name, each in self.forwarders.items()},
         )
 
 

@@ -142,6 +142,25 @@ def to_json(value: Any) -> str:
     return cast("str", MessageToJson(value, indent=None))
 
 
+def record_text(content: bytes) -> str:
+    """A serialized LogRecord as one line: its text and what was said beside it."""
+    record = _log_record_class()()
+    record.ParseFromString(content)
+    log = cast("Any", record)
+    body = scalar(log.body)
+    facts = (
+        f"{pair.key}={value}" for pair in log.attributes if (value := scalar(pair.value)) not in (None, "")
+    )
+    return " ".join([str(body) if body is not None else "", *facts]).strip()
+
+
+@cache
+def _log_record_class() -> type[Message]:
+    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+    return LogRecord
+
+
 @cache
 def _decode_error() -> type[Exception]:
     from google.protobuf.message import DecodeError

@@ -126,6 +126,17 @@ def items_between(path: Path, end: int, seq: int) -> int:
         return 0
 
 
+def received_after(path: Path, seq: int, *, start: int, end: int) -> int:
+    """When a segment's first record above `seq` was received, in ns; 0 when there is none."""
+    try:
+        for found in record.heads(path, start=start, end=end):
+            if not isinstance(found, int) and found.head.seq > seq:
+                return found.head.received_ns
+    except FileNotFoundError:
+        pass
+    return 0
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames and creations in `directory` durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -31,18 +31,13 @@ class SeriesKey(Struct, frozen=True):
     error: str
 
 
-class Exemplar(Struct, frozen=True):
-    """One request to look at: its trace and how long it took."""
-
-    trace_id: str
-    value_s: float
-    at_s: float
-
-
 class RequestSeries:
-    """One row. Counts are numbers of requests, sampling undone, and so may be fractions."""
+    """One row. Counts are numbers of requests, sampling undone, and so may be fractions.
 
-    __slots__ = ("buckets", "exemplar", "failed", "key", "sum_s", "total")
+    `exemplars` has the newest request of each bucket: its duration, trace id and wall second.
+    """
+
+    __slots__ = ("buckets", "exemplars", "failed", "key", "sum_s", "total")
 
     def __init__(self, key: SeriesKey, *, failed: bool, edges: int) -> None:
         self.key = key
@@ -50,7 +45,7 @@ class RequestSeries:
         self.total = 0.0
         self.sum_s = 0.0
         self.buckets = [0.0] * (edges + 1)
-        self.exemplar: Exemplar | None = None
+        self.exemplars: dict[int, tuple[float, bytes, float]] = {}
 
 
 class _Service(Struct):
@@ -89,13 +84,15 @@ class SeriesTable:
             row = service.rows.setdefault(key, RequestSeries(key, failed=failed, edges=len(self.edges)))
         return row
 
-    def add(self, row: RequestSeries, duration_s: float, weight: float) -> None:
-        """Count one request of `weight` (more than 1 when sampled)."""
+    def add(self, row: RequestSeries, duration_s: float, weight: float) -> int:
+        """Count one request of `weight` (more than 1 when sampled); the index of its bucket."""
         row.total += weight
         row.sum_s += duration_s * weight
-        row.buckets[bisect_left(self.edges, duration_s)] += weight
+        bucket = bisect_left(self.edges, duration_s)
+        row.buckets[bucket] += weight
         if row.key.route == OVERFLOW_ROUTE:
             self._services[row.key.service].folded += weight
+        return bucket
 
     def rows(self) -> Iterator[RequestSeries]:
         """Every row that counted anything, service by service."""

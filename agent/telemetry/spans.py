@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from agent.telemetry.red import EXCLUDED_ROUTES
 from agent.telemetry.schema import Scalar, SlimResourceSpans, SlimSpan, SlimTraces, is_span_id, key_value
-from agent.telemetry.series import Exemplar, RequestSeries, SeriesKey, SeriesTable
+from agent.telemetry.series import RequestSeries, SeriesKey, SeriesTable
+from agent.telemetry.trails import Trails
 
 UNMATCHED_ROUTE: Final = "__unmatched__"
 UNKNOWN_SERVICE: Final = "unknown_service"
@@ -64,10 +65,11 @@ class _Kind(Struct, frozen=True):
 class SpanTally:
     """What one request body adds to the table, held back until the body is safe on disk."""
 
-    __slots__ = ("_table", "counts", "identity", "invalid", "services", "spans")
+    __slots__ = ("_table", "_trails", "counts", "identity", "invalid", "services", "spans")
 
-    def __init__(self, table: SeriesTable) -> None:
+    def __init__(self, table: SeriesTable, trails: Trails) -> None:
         self._table = table
+        self._trails = trails
         self.counts: list[tuple[RequestSeries, float, float, bytes]] = []
         self.services: set[str] = set()
         # Ids of first and last spans: random, so that no two batches share them but by a retry.
@@ -77,20 +79,21 @@ class SpanTally:
 
     def apply(self, at_s: float) -> None:
         """Count it, now that it is kept."""
-        add = self._table.add
+        add, slow_s = self._table.add, self._trails.slow_s
         for row, duration_s, weight, trace_id in self.counts:
-            add(row, duration_s, weight)
-            seen = row.exemplar
-            # The slowest of the last minute is the one to look at.
-            if seen is None or duration_s >= seen.value_s or seen.at_s < at_s - 60:
-                row.exemplar = Exemplar(trace_id.hex(), duration_s, at_s)
+            row.exemplars[add(row, duration_s, weight)] = (duration_s, trace_id, at_s)
+            if row.failed or duration_s >= slow_s:
+                self._trails.request(
+                    row.key, trace_id=trace_id, duration_s=duration_s, at_s=at_s, failed=row.failed
+                )
 
 
 class SpanCounter:
     """Finds each span's row; attribute bytes met before are not decoded again."""
 
-    def __init__(self, table: SeriesTable, *, names: dict[str, str] | None = None) -> None:
+    def __init__(self, table: SeriesTable, trails: Trails, *, names: dict[str, str] | None = None) -> None:
         self._table = table
+        self._trails = trails
         self._names = names or {}
         self._known: dict[Owner, dict[tuple[object, ...], _Kind]] = {}
         self._size = 0
@@ -100,7 +103,7 @@ class SpanCounter:
 
     def tally(self, traces: SlimTraces) -> SpanTally:
         """What `traces` would add. Spans without a valid trace and span id are invalid and add nothing."""
-        tally = SpanTally(self._table)
+        tally = SpanTally(self._table, self._trails)
         for resource_spans in traces.resource_spans:
             owner = self._owner(resource_spans)
             tally.services.add(owner.service)

@@ -47,6 +47,7 @@ def built(folder: Path) -> Receiving:
         traffic=Traffic(env="production"),
         requests=lambda _sample: None,
         error_logs=lambda _event: None,
+        examples=lambda _example: None,
     )
 
 

@@ -206,11 +206,12 @@ def _where_the_time_goes() -> None:
     from agent.telemetry.series import SeriesTable
     from agent.telemetry.signals import Lane, Signal
     from agent.telemetry.spans import SpanCounter
+    from agent.telemetry.trails import Trails
 
     spans = 216
     plain, _ = _body(spans)
     wire = gzip.compress(plain, 1)
-    counter = SpanCounter(SeriesTable())
+    counter = SpanCounter(SeriesTable(), Trails(env="production"))
     slim = schema.parse_slim_traces(plain)
     tally = counter.tally(slim)
     head = Head(seq=1, received_ns=1, lane=Lane.TRACES, gzip=True, items=spans, oldest_ns=0, digest=bytes(16))

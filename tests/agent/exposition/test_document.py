@@ -234,7 +234,7 @@ class Counting:
 
     series = 1
 
-    def lines(self, family: str) -> Iterator[tuple[bytes, int]]:
+    def lines(self, family: str, form: Format) -> Iterator[tuple[bytes, int]]:  # noqa: ARG002  # as a Source
         if family == STATE.name:
             yield b"gaia_target_state 7\n", 1
 

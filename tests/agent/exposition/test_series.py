@@ -232,7 +232,7 @@ def test_looks_taken_while_a_scrape_is_written_break_nothing() -> None:
     )
     watched.look(measured)
     chunks = watched.document.render(Format.TEXT)
-    lines = watched.series.lines(INFO[0].name)
+    lines = watched.series.lines(INFO[0].name, Format.TEXT)
     watched.look(UP)
     assert list(lines) == []
     assert b"".join(chunks).count(b"gaia_target_info{") == 1

@@ -20,6 +20,7 @@ from agent.telemetry.redaction import redact
 from agent.telemetry.schema import parse_slim_traces
 from agent.telemetry.series import SeriesKey, SeriesTable
 from agent.telemetry.spans import SpanCounter, adjusted_count
+from agent.telemetry.trails import Trails
 from alerts.requests import ErrorLog, RequestSample
 from tests.agent.telemetry.otlp import START_NS, Told, logs, post, running, traces
 from tests.waiting import until
@@ -66,7 +67,7 @@ def span(
 
 def counted(*bodies: bytes, table: SeriesTable | None = None) -> SeriesTable:
     found = table or SeriesTable()
-    counter = SpanCounter(found)
+    counter = SpanCounter(found, Trails(env="production"))
     for body in bodies:
         counter.tally(parse_slim_traces(body)).apply(1.0)
     return found
@@ -149,7 +150,7 @@ def test_a_sampled_span_stands_for_as_many_as_its_threshold_says(state: str, cou
 
 def test_a_negative_or_absurd_duration_is_clamped_and_counted() -> None:
     table = SeriesTable()
-    counter = SpanCounter(table)
+    counter = SpanCounter(table, Trails(env="production"))
     for duration_s in (-5.0, 1e7):
         counter.tally(parse_slim_traces(span({"http.route": "/a"}, duration_s=duration_s))).apply(1.0)
     assert counter.clamped == 2
@@ -163,12 +164,17 @@ def test_two_seconds_is_a_bucket_edge() -> None:
     assert (buckets[2.0], buckets[inf]) == (1, 2)
 
 
-def test_the_slowest_request_of_the_minute_is_the_exemplar() -> None:
-    slow, fast = span({"http.route": "/a"}, duration_s=3), span({"http.route": "/a"}, duration_s=0.1)
-    [row] = counted(slow, fast).rows()
-    assert row.exemplar is not None
-    trace_id = ExportTraceServiceRequest.FromString(slow).resource_spans[0].scope_spans[0].spans[0].trace_id
-    assert (row.exemplar.trace_id, row.exemplar.value_s) == (trace_id.hex(), 3.0)
+def test_each_bucket_remembers_its_newest_request() -> None:
+    older, slow, newer = (span({"http.route": "/a"}, duration_s=each) for each in (0.1, 3, 0.09))
+    [row] = counted(older, slow, newer).rows()
+    assert row.exemplars == {5: (0.09, trace_of(newer), 1.0), 12: (3.0, trace_of(slow), 1.0)}
+
+
+def trace_of(body: bytes) -> bytes:
+    trace_id: bytes = (
+        ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans[0].trace_id
+    )
+    return trace_id
 
 
 def test_a_service_with_endless_routes_overflows_alone_and_is_named() -> None:

@@ -20,7 +20,7 @@ from tests.waiting import until
 def figures(**said: object) -> Figures:
     nothing: dict[str, object] = {
         "received": {}, "error_logs": {}, "accounts": {}, "refused": {}, "retried": 0, "log_bytes": 0,
-        "damaged_bytes": 0, "failed_writes": 0, "in_flight_bytes": 0, "folded": {}, "paused": {},
+        "damaged_bytes": 0, "failed_writes": 0, "in_flight_bytes": 0, "folded": {},
     }  # fmt: skip
     return Figures(**(nothing | said))  # type: ignore[arg-type]  # a test names fields of Figures
 
@@ -67,5 +67,17 @@ def test_what_a_person_must_look_at_is_said_in_one_sentence() -> None:
     assert figures(accounts={("tempo", Signal.LOGS): lost}).trouble == (
         "2 items of logs for tempo are unaccounted for: report it"
     )
-    assert figures(paused={"tempo": "HTTP 401: check"}).trouble == "nothing is sent to tempo: HTTP 401: check"
+    assert (
+        figures(destinations={"mimir": "", "tempo": "HTTP 401: check"}).trouble
+        == "nothing is sent to tempo: HTTP 401: check"
+    )
     assert "damaged" in str(figures(damaged_bytes=5).trouble)
+    assert figures(folded={"auth": ("/user/1", "/user/2")}).trouble == (
+        "auth has too many routes to count apart, /user/1 for one: give its spans an http.route without ids"
+    )
+
+
+def test_records_that_tell_no_environment_are_added_to_those_of_ours() -> None:
+    shown = figures(log_records={("auth", "", "error"): 2, ("auth", "production", "error"): 3})
+    place = (("env", "production"), ("level", "error"), ("service", "auth"))
+    assert samples(shown)["gaia_telemetry_log_records_total", place] == 5
