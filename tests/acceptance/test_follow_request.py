@@ -30,7 +30,7 @@ def test_a_failing_request_is_followed_from_the_page_to_its_lines_and_its_route_
     words = ("--config", str(config), "--faults", "--rate", "40")
     with webhook() as received, running(tmp_path, *words, notify=received.url) as platform:
         until_sync(platform.all_up, within_s=20, what="everything up")
-        fault(platform, "asset", mode="error", ratio=0.3)
+        fault(platform, "asset", mode="error", ratio=0.1)
         until_sync(lambda: named(platform), within_s=40, what="an alert that names a trace and its lines")
         until_sync(lambda: received.of("asset", "firing"), within_s=10, what="the page")
 
