@@ -17,6 +17,7 @@ from agent.exposition.agent_series import AgentSeries
 from agent.exposition.document import Document
 from agent.exposition.metrics import METRICS
 from agent.exposition.notification_series import NotificationSeries
+from agent.exposition.request_series import RequestPage
 from agent.exposition.target_series import TargetSeries
 from agent.exposition.telemetry_series import TelemetrySeries
 from agent.history import History
@@ -35,6 +36,7 @@ from agent.secrets import secrets
 from agent.settings import Settings, StartError
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
+from agent.trace_path import trace_route
 from agent.vitals import Gap, Vitals
 from agent.watching import Watching
 from agent.web.source import AgentPart, Change
@@ -102,7 +104,10 @@ class Agent:
             agent_series=self._agent_series,
             notification_series=NotificationSeries(self._document),
             telemetry_series=TelemetrySeries(self._document),
+            request_page=RequestPage(self._document),
             telemetry=self._receiving.figures,
+            trail=self._receiving.trail,
+            counted=self._receiving.counted,
             ready=lambda: self._ready,
             parts=self._parts,
         )
@@ -276,6 +281,7 @@ class Agent:
             traffic=self._traffic[env],
             requests=self._counted,
             error_logs=self._judgements[env].logged,
+            examples=self._judgements[env].example,
         )
         receiving.place(scope)
         return receiving
