@@ -14,9 +14,11 @@ from agent.board import Board, Row
 from agent.scheduler import Due, Scheduler
 from checks.check import Check, Sentinel
 from checks.clock import Clock
-from checks.observation import Observation, Occasion, observe
+from checks.finding import Finding
+from checks.observation import Observation, Occasion, observe, observe_in_flight
 from checks.target import Target, TargetKey
 from checks.verdict import ConfirmPolicy, Verdict, step
+from checks.wire.flight import Flight
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Watch(Struct, frozen=True, kw_only=True):
     slower_than_s: float | None
     depends_on: tuple[str, ...] = ()
     confirm: ConfirmPolicy = ConfirmPolicy()
+    taskless: bool = False
 
     def same_work(self, other: Watch) -> bool:
         """Whether a reload may keep this watch's open connections."""
@@ -75,7 +78,7 @@ class Prober:
         self._clock = clock
         self._told = told
         self._watches: dict[TargetKey, Watch] = {}
-        self._looking: dict[TargetKey, asyncio.Task[None]] = {}
+        self._looking: dict[TargetKey, asyncio.Task[None] | Flight[Finding]] = {}
         self._confirming: dict[TargetKey, asyncio.TimerHandle] = {}
         self._sentinels: dict[TargetKey, asyncio.Task[None]] = {}
         self._cried_s: dict[TargetKey, float] = {}
@@ -98,6 +101,8 @@ class Prober:
             self._scheduler.stop()
             for timer in self._confirming.values():
                 timer.cancel()
+            for looking in tuple(self._looking.values()):
+                looking.cancel()
             for watch in self._watches.values():
                 await _close(watch)
 
@@ -161,8 +166,31 @@ class Prober:
         timer = self._confirming.pop(key, None)
         if timer is not None:
             timer.cancel()
-        self._looking[key] = self._tasks.create_task(self._look(watch, occasion, lag_s, missed))
+        if watch.taskless:
+            self._fly(watch, occasion, lag_s, missed)
+        else:
+            self._looking[key] = self._tasks.create_task(self._look(watch, occasion, lag_s, missed))
         return True
+
+    def _fly(self, watch: Watch, occasion: Occasion, lag_s: float, missed: int) -> None:
+        """Look without a task."""
+        key = watch.target.key
+
+        def told(observation: Observation) -> None:
+            if self._looking.get(key) is flight:
+                del self._looking[key]
+                self._conclude(watch, observation, lag_s, missed)
+
+        flight = observe_in_flight(
+            watch.check,
+            watch.target,
+            told,
+            deadline_s=_deadline_s(watch, occasion),
+            clock=self._clock,
+            occasion=occasion,
+        )
+        self._looking[key] = flight
+        flight.start()
 
     async def _look(self, watch: Watch, occasion: Occasion, lag_s: float, missed: int) -> None:
         key = watch.target.key
@@ -178,14 +206,18 @@ class Prober:
         finally:
             if self._looking.get(key) is task:
                 del self._looking[key]
+        self._conclude(watch, observation, lag_s, missed)
+
+    def _conclude(self, watch: Watch, observation: Observation, lag_s: float, missed: int) -> None:
+        key = observation.target.key
         if self._watches.get(key) is not watch:
             return
         try:
-            self._conclude(watch, observation, lag_s, missed)
+            self._judge(watch, observation, lag_s, missed)
         except Exception:
             logger.exception("probe.conclusion_failed", extra={"target": str(key)})
 
-    def _conclude(self, watch: Watch, observation: Observation, lag_s: float, missed: int) -> None:
+    def _judge(self, watch: Watch, observation: Observation, lag_s: float, missed: int) -> None:
         key = watch.target.key
         row = self._board.row(key)
         if row is None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from collections.abc import Callable, Collection, Hashable, KeysView, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, KeysView, Mapping
 from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
 from checks.clock import Clock
+from checks.wire.reactor import GRID_S
 
-SLOT_S: Final = 0.02
+SLOT_S: Final = GRID_S
+# So many due together share one wake-up, which costs more than a look; the next is not farther than this.
+_TOGETHER: Final = 16
+_FARTHEST_APART_SLOTS: Final = 50
 _FIRST_PASS_PER_SLOT: Final = 25
 # The golden ratio's fraction spreads any number of phases evenly, also when targets come and go.
 _SPREAD: Final = 0.6180339887498949
@@ -40,11 +44,13 @@ class Wheel(Generic[K]):
 
     Every key is due once soon after it was added, 25 keys to a slot, and from then on at
     `phase + n x interval` exactly, whatever happened in between. A slot that has passed is never made up
-    for: it is counted as missed.
+    for: it is counted as missed. Phases are ours to choose, so those of few keys lie on few slots.
     """
 
     def __init__(self, origin_s: float) -> None:
-        self._origin_s = origin_s
+        # On the reactor's grid.
+        self._origin_s = origin_s // SLOT_S * SLOT_S
+        self._apart_slots = 1
         self._entries: dict[K, _Entry[K]] = {}
         self._slots: dict[int, list[_Entry[K]]] = {}
         self._order: list[int] = []
@@ -53,11 +59,18 @@ class Wheel(Generic[K]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def expect(self, intervals_s: Iterable[float]) -> None:
+        """Everything there will be: of keys added from now on, about 16 are due together."""
+        per_slot = sum(1 / _slots(interval_s) for interval_s in intervals_s)
+        apart = math.ceil(_TOGETHER / per_slot) if per_slot else 1
+        self._apart_slots = min(apart, _FARTHEST_APART_SLOTS)
+
     def add(self, key: K, interval_s: float, *, now_s: float) -> None:
         """Schedule `key` every `interval_s` seconds; its first look is due at once, after earlier ones."""
         self.remove(key)
-        interval_slots = max(1, round(interval_s / SLOT_S))
-        phase = math.floor((self._added * _SPREAD) % 1 * interval_slots)
+        interval_slots = _slots(interval_s)
+        apart = self._apart_slots
+        phase = math.floor((self._added * _SPREAD) % 1 * interval_slots / apart) * apart
         entry = _Entry(key, interval_slots, phase)
         self._entries[key] = entry
         first = self._slot_at(now_s)
@@ -139,6 +152,7 @@ class Scheduler(Generic[K]):
         for key in tuple(self._wheel.keys()):
             if key not in intervals_s or key in changed:
                 self._wheel.remove(key)
+        self._wheel.expect(intervals_s.values())
         for key, interval_s in intervals_s.items():
             if self._wheel.interval_s(key) != _on_grid_s(interval_s):
                 self._wheel.add(key, interval_s, now_s=now_s)
@@ -163,5 +177,9 @@ class Scheduler(Generic[K]):
         self._arm()
 
 
+def _slots(interval_s: float) -> int:
+    return max(1, round(interval_s / SLOT_S))
+
+
 def _on_grid_s(interval_s: float) -> float:
-    return max(1, round(interval_s / SLOT_S)) * SLOT_S
+    return _slots(interval_s) * SLOT_S

@@ -124,6 +124,7 @@ def _watch(
         options=options,
         check=chosen.build(target, options, kit),
         sentinel=chosen.sentinel(target, options, kit) if chosen.sentinel is not None else None,
+        taskless=chosen.taskless,
         interval_s=float((check or component).interval),
         timeout_s=float((check or component).timeout),
         slower_than_s=None if slower_than is None else float(slower_than),

@@ -14,6 +14,7 @@ from checks.apps import Apps
 from checks.check import Check, Sentinel
 from checks.clock import Clock
 from checks.target import Target
+from checks.trace import TraceIds
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -62,6 +63,10 @@ class MeasureInfo(Struct, frozen=True, kw_only=True):
 class Resolver(Protocol):
     """Name resolution with its own bounded resources, shared by all checks of a process."""
 
+    def known(self, host: str) -> tuple[str, ...] | None:
+        """What `addresses` would say, where nobody has to be asked; else None. Raises socket.gaierror."""
+        ...
+
     async def addresses(self, host: str) -> tuple[str, ...]:
         """IP addresses of `host`, IPv6 and IPv4, in order of preference. Raises socket.gaierror."""
         ...
@@ -80,13 +85,15 @@ class ProbeKit(Struct, frozen=True, kw_only=True):
     clock: Clock
     resolver: Resolver
     apps: Apps = field(default_factory=Apps)
+    trace_ids: TraceIds = field(default_factory=TraceIds)
 
 
 class CheckKind(Struct, frozen=True, kw_only=True):
     """A kind of check: its table in gaia.yaml, what it measures, and how it is built.
 
     `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class. `sentinel`
-    gives None where nothing is to be held open.
+    gives None where nothing is to be held open. `taskless` says that its probe waits on wires only, or after
+    `await in_task()`: such a look costs no task.
     """
 
     name: str
@@ -94,6 +101,7 @@ class CheckKind(Struct, frozen=True, kw_only=True):
     build: Callable[[Target, Any, ProbeKit], Check]  # Any: each kind takes its own options class.
     measures: tuple[MeasureInfo, ...] = ()
     sentinel: Callable[[Target, Any, ProbeKit], Sentinel | None] | None = None
+    taskless: bool = False
 
 
 @cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import time
+from collections.abc import Callable
 from enum import StrEnum
 
 from msgspec import Struct
@@ -15,6 +17,7 @@ from checks.finding import Evidence, Finding, State
 from checks.reason import Reason
 from checks.target import Target
 from checks.units import Duration
+from checks.wire.flight import Flight
 
 logger = logging.getLogger(__name__)
 
@@ -51,32 +54,69 @@ async def observe(
 ) -> Observation:
     """Probe once within `deadline_s` seconds. Never raises, save CancelledError when cancelled."""
     at_s = clock.wall_s()
-    started = clock.monotonic_s()
+    started_s = clock.monotonic_s()
     try:
         async with asyncio.timeout(deadline_s):
             finding = await check.probe()
-    except TimeoutError as error:
-        finding = Finding(
+    except Exception as error:
+        finding = _finding_of(error, target, deadline_s)
+    return Observation(
+        target=target,
+        at_s=at_s,
+        duration_s=clock.monotonic_s() - started_s,
+        finding=finding,
+        occasion=occasion,
+    )
+
+
+def observe_in_flight(
+    check: Check,
+    target: Target,
+    told: Callable[[Observation], None],
+    *,
+    deadline_s: float,
+    clock: Clock,
+    occasion: Occasion = Occasion.SCHEDULED,
+) -> Flight[Finding]:
+    """`observe` without a task, for a check whose kind is `taskless`: `told` gets the observation.
+
+    The flight is not started yet.
+    """
+    at_s = clock.wall_s()
+    started_s = clock.monotonic_s()
+
+    def landed(finding: Finding | None, error: BaseException | None) -> None:
+        if finding is None:
+            finding = _finding_of(error, target, deadline_s)
+        told(
+            Observation(
+                target=target,
+                at_s=at_s,
+                duration_s=clock.monotonic_s() - started_s,
+                finding=finding,
+                occasion=occasion,
+            )
+        )
+
+    return Flight(check.probe(), landed, deadline_s=time.monotonic() + deadline_s)
+
+
+def _finding_of(error: BaseException | None, target: Target, deadline_s: float) -> Finding:
+    """What a probe that raised has seen."""
+    if isinstance(error, TimeoutError):
+        return Finding(
             state=State.DOWN,
             reason=Reason.TIMEOUT,
             message=f"{target.address} did not answer within {Duration(deadline_s)}{_unfinished(error)}",
         )
-    except OSError as error:
-        finding = from_os_error(error, target.address)
-    except Exception as error:
-        logger.exception("probe.defect", extra={"target": str(target.key), "error": repr(error)})
-        finding = Finding(
-            state=State.UNKNOWN,
-            reason=Reason.AGENT,
-            message=f"the agent failed to look at {target.address}: {type(error).__name__}: report it",
-            evidence=(Evidence(name="error", value=repr(error)[:500]),),
-        )
-    return Observation(
-        target=target,
-        at_s=at_s,
-        duration_s=clock.monotonic_s() - started,
-        finding=finding,
-        occasion=occasion,
+    if isinstance(error, OSError):
+        return from_os_error(error, target.address)
+    logger.error("probe.defect", exc_info=error, extra={"target": str(target.key), "error": repr(error)})
+    return Finding(
+        state=State.UNKNOWN,
+        reason=Reason.AGENT,
+        message=f"the agent failed to look at {target.address}: {type(error).__name__}: report it",
+        evidence=(Evidence(name="error", value=repr(error)[:500]),),
     )
 
 

@@ -71,10 +71,10 @@ class CachingResolver:
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """IP addresses of `host`, in order of preference. Raises socket.gaierror."""
-        name = host.rstrip(".").lower()
-        known = self._known(name)
+        known = self.known(host)
         if known is not None:
             return known
+        name = _plain(host)
         task = self._pending.get(name)
         if task is None:
             if len(self._pending) >= _MOST_PENDING:
@@ -85,7 +85,9 @@ class CachingResolver:
         # Shared: one asker who gives up must not take the answer from the others.
         return await asyncio.shield(task)
 
-    def _known(self, name: str) -> tuple[str, ...] | None:
+    def known(self, host: str) -> tuple[str, ...] | None:
+        """Known by itself, from an earlier answer or from /etc/hosts. Raises socket.gaierror."""
+        name = _plain(host)
         literal = _literal(name)
         if literal is not None:
             return (literal,)
@@ -207,6 +209,10 @@ def _parse_hosts(text: str) -> dict[str, tuple[str, ...]]:
             key = alias.lower().rstrip(".")
             names[key] = (*names.get(key, ()), address)
     return names
+
+
+def _plain(host: str) -> str:
+    return host.rstrip(".").lower()
 
 
 def _literal(name: str) -> str | None:

@@ -19,7 +19,7 @@ class Kind(StrEnum):
     AGENT = "agent"
 
 
-class TargetKey(Struct, frozen=True, kw_only=True, order=True):
+class TargetKey(Struct, frozen=True, kw_only=True, order=True, cache_hash=True):
     """Unique in one agent; the four labels `env, service, check, vantage` of every series.
 
     `service` is the service's, database's, broker's or host's name from gaia.yaml. Fly.io overwrites

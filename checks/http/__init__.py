@@ -25,4 +25,5 @@ KIND = CheckKind(
     build=_build,
     measures=(*HTTP_MEASURES, *IP_MEASURES, *TLS_MEASURES),
     sentinel=_sentinel,
+    taskless=True,
 )

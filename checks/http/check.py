@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from checks.catalog import ProbeKit
 from checks.finding import Finding, State
-from checks.http.exchange import Answer, exchange
+from checks.http.answer import Answer
+from checks.http.exchange import exchange
 from checks.http.finding import finding_of
 from checks.http.judgement import Expectation
 from checks.http.login import Login
 from checks.http.options import HttpOptions, secrets_of
 from checks.http.request import Request, redirected, request_of
+from checks.http.usual import Usual
 from checks.reason import Reason
 from checks.target import Target
 from checks.wire.certificate import Certificate
-from checks.wire.dial import CertificateFault, TlsSeen, connect, resolve, secure
+from checks.wire.dial import CertificateFault, TlsSeen, connect, is_literal, resolve, secure
 from checks.wire.fault import DeadlinePassed, Fault, NoSocketLeft, no_socket_left
+from checks.wire.flight import in_task
 from checks.wire.journey import Journey
 from checks.wire.look import timed_out
 from checks.wire.redaction import Redactor
@@ -72,6 +74,25 @@ class _Held(Struct, frozen=True, kw_only=True):
 class HttpCheck:
     """Probes `options.url`. `allowed(host, port)` may forbid where a redirect leads."""
 
+    __slots__ = (
+        "_allowed",
+        "_expectation",
+        "_held",
+        "_kit",
+        "_literal",
+        "_login",
+        "_looks",
+        "_options",
+        "_plain",
+        "_prebuilt",
+        "_redactor",
+        "_request",
+        "_target",
+        "_usual",
+        "chain",
+        "trusted",
+    )
+
     def __init__(
         self, target: Target, options: HttpOptions, kit: ProbeKit, *, allowed: Allowed | None = None
     ) -> None:
@@ -89,17 +110,19 @@ class HttpCheck:
         )
         self._redactor = Redactor(secrets_of(options))
         self._prebuilt: bytes | None = None
+        host = self._request.origin.host
+        self._literal = (host,) if is_literal(host) else None
+        self._plain = not self._expectation.reads_headers
+        self._usual: Usual | None = None
         self._held: _Held | None = None
         self._looks = 0
         # What the last look was shown, and the way by which it was trusted.
         self.chain: tuple[Certificate, ...] = ()
         self.trusted: tuple[Certificate, ...] = ()
 
-    async def probe(self) -> Finding:
+    def probe(self) -> Coroutine[Any, Any, Finding]:
         self._looks += 1
-        if self._options.address == "all":
-            return await self._probe_every_address()
-        return await self._probe_one(None)
+        return self._probe_every_address() if self._options.address == "all" else self._probe_one(None)
 
     async def _probe_one(self, address: str | None) -> Finding:
         look = Look(journey=Journey.within(self._options.timeout))
@@ -119,12 +142,20 @@ class HttpCheck:
         except NoSocketLeft as error:
             return no_socket_left(self._target, error)
         self.chain, self.trusted = look.chain, look.tls.trusted if look.tls is not None else ()
+        if self._usual is not None and fault is None:
+            finding = self._usual.again(self._target, self._expectation, look)
+            if finding is not None:
+                return finding
         finding = finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
-        return finding if finding.state is State.UP else self._redactor.finding(finding, self._target.address)
+        if finding.state is State.UP:
+            self._usual = Usual.of(look, finding)
+            return finding
+        return self._redactor.finding(finding, self._target.address)
 
     async def _probe_every_address(self) -> Finding:
         from checks.http.addresses import agreement
 
+        await in_task()
         journey = Journey.within(self._options.timeout)
         try:
             host = self._request.origin.host
@@ -193,9 +224,12 @@ class HttpCheck:
         look.tls, look.chain = None, ()
         if options.require_tls and origin.scheme != "https":
             raise Fault(Reason.CONFIG, "is asked without TLS although require_tls is set")
-        addresses = (
-            (address,) if address else await resolve(origin.host, options.ip, self._kit.resolver, journey)
-        )
+        if address is not None:
+            addresses: tuple[str, ...] = (address,)
+        elif self._literal is not None and request.origin is self._request.origin:
+            addresses = self._literal
+        else:
+            addresses = await resolve(origin.host, options.ip, self._kit.resolver, journey)
         if options.address == "first":
             addresses = addresses[:1]
         wire = await connect(addresses, origin.port, journey)
@@ -227,20 +261,20 @@ class HttpCheck:
             held.stream.close()
 
     async def _exchange(self, look: Look, request: Request, stream: Stream) -> Answer:
-        ids = os.urandom(24).hex()
-        look.trace_id = ids[:32]
-        parent = f"traceparent: 00-{ids[:32]}-{ids[32:]}-01\r\n\r\n".encode()
+        look.trace_id, parent = self._kit.trace_ids.draw()
+        traced = f"traceparent: 00-{look.trace_id}-{parent}-01\r\n\r\n".encode()
         if look.cookies is not None:
-            parent = look.cookies.line(request) + parent
-        answer = await exchange(
+            traced = look.cookies.line(request) + traced
+        head = self._head(request) + traced
+        look.answer = await exchange(
             stream,
-            b"".join((self._head(request), parent, request.body)),
+            head + request.body if request.body else head,
             method=request.method,
             body_limit=self._options.body_limit,
             journey=look.journey,
+            plain=self._plain,
         )
-        look.answer = answer
-        return answer
+        return look.answer
 
     def _head(self, request: Request) -> bytes:
         if request is not self._request:

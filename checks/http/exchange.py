@@ -7,11 +7,10 @@ import ssl
 import time
 from typing import Final
 
-from msgspec import Struct
-
 from checks.finding import Phase
+from checks.http.answer import Answer, plain_answer
 from checks.http.body import Body
-from checks.http.response import Head, ResponseParser
+from checks.http.response import ResponseParser
 from checks.reason import Reason
 from checks.wire.dial import tls_fault
 from checks.wire.fault import Fault, fault_of
@@ -22,44 +21,53 @@ from checks.wire.stream import Stream
 _READS_IN_A_ROW: Final = 2
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """A whole response. `body` is decoded; `wire_bytes` is its size before decoding."""
-
-    head: Head
-    body: bytes
-    wire_bytes: int
-    reusable: bool
-
-
 async def exchange(
-    stream: Stream, request: bytes, *, method: str, body_limit: int, journey: Journey
+    stream: Stream, request: bytes, *, method: str, body_limit: int, journey: Journey, plain: bool = False
 ) -> Answer:
-    """Send `request` and read the answer. Raises Fault; the caller closes the stream."""
-    body = Body(limit_bytes=body_limit)
-    parser = ResponseParser(method=method, sink=body)
+    """Send `request` and read the answer. Raises Fault; the caller closes the stream.
+
+    `plain` allows the short way for an ordinary answer that came whole; its head then lacks the Date.
+    """
     journey.begin(Phase.PROCESSING)
     sent_s = time.monotonic()
-    began_s = sent_s
-    reads = 0
     try:
         try:
             await stream.send(request)
         except (BrokenPipeError, ConnectionResetError):
             # It may have answered before it hung up on us.
             journey.note("request", "was not read to its end")
-        while not parser.done:
-            data = await stream.receive()
-            if journey.phase is Phase.PROCESSING and data:
-                began_s = stream.arrived_s
-                journey.end(began_s - sent_s)
-                journey.begin(Phase.TRANSFER)
-            if not data:
-                parser.end()
-                break
+        data = await stream.receive()
+    except ssl.SSLError as error:
+        raise _cut(ResponseParser(method=method, sink=Body(limit_bytes=body_limit)), error) from error
+    except OSError as error:
+        raise fault_of(error, Phase.PROCESSING) from error
+    if data:
+        journey.end(stream.arrived_s - sent_s)
+        journey.begin(Phase.TRANSFER)
+        answer = plain_answer(data, body_limit) if plain and method != "HEAD" else None
+        if answer is not None:
+            journey.end(0.0)
+            return answer
+    return await _read(stream, data, method, body_limit, journey)
+
+
+async def _read(stream: Stream, data: bytes, method: str, body_limit: int, journey: Journey) -> Answer:
+    """The answer that begins with `data`, strictly."""
+    body = Body(limit_bytes=body_limit)
+    parser = ResponseParser(method=method, sink=body)
+    began_s = stream.arrived_s
+    reads = 1
+    try:
+        while data:
             parser.feed(data)
+            if parser.done:
+                break
             reads += 1
             if reads % _READS_IN_A_ROW == 0:
                 await asyncio.sleep(0)
+            data = await stream.receive()
+        else:
+            parser.end()
         body.end()
     except ssl.SSLError as error:
         raise _cut(parser, error) from error

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from checks.finding import State
 from checks.health_document import HealthDocument, read
-from checks.http.exchange import Answer
+from checks.http.answer import Answer
 from checks.http.options import Expect, HttpOptions
 from checks.reason import Reason
 from checks.wire.look import spell
@@ -42,6 +42,15 @@ class Expectation:
         self._document: HealthDocument | None = None
         self.tls = options.tls
 
+    @property
+    def reads_headers(self) -> bool:
+        """Whether a header field may decide."""
+        return bool(self._expect.header or self._expect.header_not)
+
+    def slow(self, latency_s: float) -> bool:
+        """Whether a right answer that took `latency_s` is too slow."""
+        return latency_s > self._options.slower_than
+
     def accepts(self, status: int) -> bool:
         return status in self._accepted
 
@@ -61,8 +70,8 @@ class Expectation:
             failed = Reason.HEALTH_DOCUMENT, f"answers {status} without a health document"
         if failed is not None:
             return Judgement(state=State.DOWN, reason=failed[0], words=failed[1], document=document)
-        words = f"answers {status} in {spell(latency_s)}"
-        if latency_s > self._options.slower_than:
+        words = answers(status, latency_s)
+        if self.slow(latency_s):
             return Judgement(
                 state=State.DEGRADED,
                 reason=Reason.SLOW,
@@ -75,6 +84,11 @@ class Expectation:
         if body != self._body:
             self._document, self._body = read(body), body
         return self._document
+
+
+def answers(status: int, latency_s: float) -> str:
+    """What a right answer did, in words."""
+    return f"answers {status} in {spell(latency_s)}"
 
 
 def _spoken(document: HealthDocument, status: int, *, accepted: bool) -> Judgement | None:

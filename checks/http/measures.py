@@ -7,7 +7,7 @@ from typing import Final
 
 from checks.catalog import MeasureInfo
 from checks.finding import Measure
-from checks.http.exchange import Answer
+from checks.http.answer import Answer
 from checks.wire.dial import TlsSeen
 
 HTTP_MEASURES: Final = (

@@ -176,9 +176,8 @@ class ResponseParser:
 
     def _begin_body(self, head: Head) -> None:
         """RFC 9112 section 6.3: how long the body is."""
-        connection = head.tokens("connection")
-        self.reusable = "close" not in connection and (head.version != "1.0" or "keep-alive" in connection)
-        length = _content_length(head)
+        self.reusable = reusable(head)
+        length = content_length(head)
         codings = head.tokens("transfer-encoding")
         if self._bodyless or head.status in (101, 204, 304):
             self._at = _At.DONE
@@ -265,6 +264,12 @@ class ResponseParser:
             self._at = _At.DONE
 
 
+def reusable(head: Head) -> bool:
+    """RFC 9112 section 9.3: whether the connection outlives the answer."""
+    connection = head.tokens("connection")
+    return "close" not in connection and (head.version != "1.0" or "keep-alive" in connection)
+
+
 def parse_head(raw: bytes) -> Head:
     """Status line and fields of `raw`, which ends before the empty line. Raises Fault."""
     lines = raw.split(b"\r\n")
@@ -315,7 +320,7 @@ def _field(line: bytes) -> tuple[str, str]:
     return name.lower(), value
 
 
-def _content_length(head: Head) -> int | None:
+def content_length(head: Head) -> int | None:
     text = head.get("content-length")
     if text is None:
         return None

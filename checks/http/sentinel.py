@@ -12,7 +12,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from checks.catalog import ProbeKit
-from checks.http.exchange import Answer, exchange
+from checks.http.answer import Answer
+from checks.http.exchange import exchange
 from checks.http.login import Login
 from checks.http.options import HttpOptions
 from checks.http.request import request_of
@@ -113,6 +114,7 @@ class HttpSentinel:
             method="GET",
             body_limit=self._options.body_limit,
             journey=journey,
+            plain=True,
         )
         return answer, journey.latency_s or 0.0
 

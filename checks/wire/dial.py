@@ -19,6 +19,7 @@ from checks.reason import Reason
 from checks.wire.certificate import Certificate, chain_of, trusted_path
 from checks.wire.expiry import day
 from checks.wire.fault import DeadlinePassed, Fault, fault_of
+from checks.wire.flight import in_task
 from checks.wire.journey import Journey
 from checks.wire.race import race
 from checks.wire.stream import Wire
@@ -72,8 +73,11 @@ async def resolve(host: str, family: Family, resolver: Resolver, journey: Journe
     journey.begin(Phase.RESOLVE)
     started = time.monotonic()
     try:
-        async with asyncio.timeout_at(None if journey.deadline_s == math.inf else journey.deadline_s):
-            found = await resolver.addresses(host)
+        found = resolver.known(host)
+        if found is None:
+            await in_task()
+            async with asyncio.timeout_at(None if journey.deadline_s == math.inf else journey.deadline_s):
+                found = await resolver.addresses(host)
     except TimeoutError as error:
         raise DeadlinePassed from error
     except gaierror as error:
@@ -121,6 +125,7 @@ def order(addresses: tuple[str, ...], family: Family) -> tuple[str, ...]:
 async def connect(addresses: tuple[str, ...], port: int, journey: Journey) -> Wire:
     """Connect to the first of `addresses` that accepts. Raises Fault."""
     if len(addresses) > 1:
+        await in_task()
         return await race(addresses, port, journey)
     journey.begin(Phase.CONNECT)
     journey.ip = addresses[0]

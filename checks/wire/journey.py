@@ -23,13 +23,12 @@ _UNFINISHED: Final = {
 class Journey:
     """The phases of one probe. A phase that never began or never ended has no time."""
 
-    __slots__ = ("_began_s", "_times", "deadline_s", "evidence", "ip", "phase")
+    __slots__ = ("_times", "deadline_s", "evidence", "ip", "phase")
 
     def __init__(self, *, deadline_s: float = math.inf) -> None:
         self.deadline_s = deadline_s  # monotonic
         self.phase: Phase | None = None
         self.ip: str | None = None
-        self._began_s = 0.0
         self._times: dict[Phase, float] = {}
         self.evidence: dict[str, str] = {}
 
@@ -45,12 +44,14 @@ class Journey:
 
     def begin(self, phase: Phase) -> None:
         self.phase = phase
-        self._began_s = time.monotonic()
 
     def end(self, duration_s: float) -> None:
         """The phase begun last took `duration_s`; redirects add up."""
-        if self.phase is not None:
-            self._times[self.phase] = self._times.get(self.phase, 0.0) + max(0.0, duration_s)
+        phase = self.phase
+        if phase is not None:
+            taken_s = max(0.0, duration_s)
+            times = self._times
+            times[phase] = times[phase] + taken_s if phase in times else taken_s
             self.phase = None
 
     def note(self, name: str, value: str) -> None:

@@ -7,22 +7,31 @@ registered once, and everything that became ready is handled in one wake-up of t
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import time
+from functools import lru_cache
 from heapq import heappop, heappush
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+if TYPE_CHECKING:
+    from checks.wire.flight import Flight
+
 _BATCH: Final = 512
-# More than this many waits in a window, and the reactor works on its grid.
-_WINDOW_S: Final = 0.1
-_BUSY_WAITS: Final = 8
-_GRID_S: Final = 0.02
+# So many waits in so short a window, and the reactor works on its grid; so few in a longer one, no more.
+_RUSH_S: Final = 0.1
+_RUSH_WAITS: Final = 8
+_CALM_S: Final = 1.0
+_CALM_WAITS: Final = 8
+# The scheduler's slots lie on multiples of it too: a tick and a slot share their wake-up.
+GRID_S: Final = 0.02
 _CROWD: Final = 16
 BUFFER_BYTES: Final = 65536
-IN: Final = select.EPOLLIN | select.EPOLLRDHUP
 _EDGE: Final = select.EPOLLET
-_OUT: Final = select.EPOLLOUT
+_ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | _EDGE
+_IN: Final = select.EPOLLIN | select.EPOLLRDHUP | _EDGE
+_IN_OUT: Final = _IN | select.EPOLLOUT
 
 
 class Pollable(Protocol):
@@ -32,9 +41,13 @@ class Pollable(Protocol):
         """Something of `events` (EPOLL* bits) happened; may be spurious."""
         ...
 
+
+class Limited(Protocol):
+    """What the reactor ends."""
+
     @property
     def deadline_s(self) -> float:
-        """Monotonic time at which it must not wait any longer."""
+        """Monotonic time at which it must not wait any longer; infinite, either way, when nothing waits."""
         ...
 
     def expire(self) -> None:
@@ -45,107 +58,148 @@ class Pollable(Protocol):
 class Reactor:
     """Wakes registered sockets. Belongs to one event loop; closing a socket unregisters it.
 
-    While few probes run, each event wakes the loop at once. While many run, the loop is woken on a grid and
-    handles all that happened in between: a wake-up costs more than a probe, and the measured latencies come
-    from the kernel.
+    While few probes run, each event wakes the loop at once. While many run, the loop is woken on a grid, as
+    long as somebody waits, and handles all that happened in between: a wake-up costs more than a probe, and
+    the measured latencies come from the kernel. The end of a `guarded` connection always wakes at once.
     """
 
     __slots__ = (
         "__weakref__",
         "_batched",
         "_deadlines",
+        "_due",
         "_epoll",
         "_expiry",
-        "_sequence",
+        "_guard",
+        "_loop",
         "_sockets",
+        "_ticking",
         "_waits",
         "_window_began_s",
-        "buffer",
+        "buffers",
+        "flight",
+        "waiting",
     )
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._guard: select.epoll | None = None
         self._sockets: dict[int, Pollable] = {}
         self._batched = False
-        self._deadlines: list[tuple[float, int, Pollable]] = []
-        self._sequence = 0
+        self._ticking = False
+        # By number of grid step; most are done long before, so a step is cheap to enter and to drop.
+        self._deadlines: dict[int, list[Limited]] = {}
+        self._due: list[int] = []
         self._expiry: asyncio.TimerHandle | None = None
         self._waits = 0
         self._window_began_s = 0.0
+        # How many wait for a peer that owes them something.
+        self.waiting = 0
+        # The look that runs just now without a task; None inside tasks and callbacks.
+        self.flight: Flight[Any] | None = None
+        self._loop = asyncio.get_running_loop()
         # One receive buffer for all: a read is copied out before anything else can run.
-        self.buffer = bytearray(BUFFER_BYTES)
-        self._listen(asyncio.get_running_loop())
+        self.buffers = (memoryview(bytearray(BUFFER_BYTES)),)
+        self._loop.add_reader(self._epoll.fileno(), self._dispatch, self._epoll)
 
     def register(self, fd: int, socket: Pollable, *, writable: bool) -> None:
         """Wake `socket` on every change; `writable` also when it becomes writable."""
         self._sockets[fd] = socket
-        self._epoll.register(fd, IN | _EDGE | (_OUT if writable else 0))
+        self._epoll.register(fd, _IN_OUT if writable else _IN)
 
     def want_writable(self, fd: int) -> None:
         """From now on wake the socket when it becomes writable, at once if it is."""
-        self._epoll.modify(fd, IN | _EDGE | _OUT)
+        self._epoll.modify(fd, _IN_OUT)
+
+    def guard(self, fd: int) -> None:
+        """The end of this registered connection cannot wait for the grid."""
+        if self._guard is None:
+            self._guard = select.epoll()
+            self._loop.add_reader(self._guard.fileno(), self._dispatch, self._guard)
+        self._guard.register(fd, _ENDS)
 
     def forget(self, fd: int) -> None:
         """The socket is about to be closed, which removes it from the epoll."""
         self._sockets.pop(fd, None)
 
-    def until(self, deadline_s: float, socket: Pollable) -> None:
-        """Expire `socket` at `deadline_s` if that is its deadline then: one timer serves all sockets."""
-        self._sequence += 1
-        heappush(self._deadlines, (deadline_s, self._sequence, socket))
-        if self._expiry is None or deadline_s < self._expiry.when():
-            self._set_expiry(deadline_s)
+    def until(self, deadline_s: float, limited: Limited) -> None:
+        """Expire `limited` soon after `deadline_s`, if that is its deadline then: one timer serves all."""
+        step = int(deadline_s / GRID_S) + 1
+        entered = self._deadlines.get(step)
+        if entered is not None:
+            entered.append(limited)
+            return
+        self._deadlines[step] = [limited]
+        heappush(self._due, step)
+        if self._due[0] == step:
+            self._expire_at(step)
 
-    def _set_expiry(self, deadline_s: float) -> None:
+    def _expire_at(self, step: int) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_at(deadline_s, self._expire)
+        self._expiry = self._loop.call_at(step * GRID_S, self._expire)
 
     def _expire(self) -> None:
         now_s = time.monotonic()
-        # Most sockets were done long before their deadline: those entries are only dropped.
-        while self._deadlines and (
-            self._deadlines[0][0] <= now_s or self._deadlines[0][2].deadline_s != self._deadlines[0][0]
-        ):
-            deadline_s, _, socket = heappop(self._deadlines)
-            if socket.deadline_s == deadline_s:
-                socket.expire()
         self._expiry = None
-        if self._deadlines:
-            self._set_expiry(self._deadlines[0][0])
+        while self._due:
+            step = self._due[0]
+            waiting = [one for one in self._deadlines[step] if -math.inf < one.deadline_s <= step * GRID_S]
+            if waiting and step * GRID_S > now_s:
+                self._deadlines[step] = waiting
+                self._expire_at(step)
+                return
+            heappop(self._due)
+            del self._deadlines[step]
+            for one in waiting:
+                if -math.inf < one.deadline_s <= now_s:
+                    one.expire()
 
     def waits(self) -> None:
-        """A probe starts to wait for its peer: many of these make the reactor work on its grid."""
-        now_s = time.monotonic()
-        if now_s - self._window_began_s > _WINDOW_S:
-            self._window_began_s, self._waits = now_s, 0
+        """Somebody starts to wait for a peer: many of these make the reactor work on its grid."""
+        self.waiting += 1
         self._waits += 1
-        if self._waits >= _BUSY_WAITS and not self._batched:
-            loop = asyncio.get_running_loop()
+        if self._ticking:
+            return
+        if self._batched:
+            self._next_tick(self._loop.time())
+            return
+        now_s = self._loop.time()
+        if now_s - self._window_began_s > _RUSH_S:
+            self._window_began_s, self._waits = now_s, 1
+        elif self._waits >= _RUSH_WAITS:
             self._batched = True
-            loop.remove_reader(self._epoll.fileno())
-            loop.call_later(_GRID_S, self._tick, loop)
+            self._loop.remove_reader(self._epoll.fileno())
+            self._next_tick(now_s)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        crowd = self._dispatch()
-        now_s = loop.time()
-        if now_s - self._window_began_s > 2 * _WINDOW_S:
-            self._batched = False
-            self._listen(loop)
+    def _next_tick(self, now_s: float) -> None:
+        self._ticking = True
+        self._loop.call_at((now_s // GRID_S + 1) * GRID_S, self._tick)
+
+    def _tick(self) -> None:
+        crowd = self._dispatch(self._epoll)
+        now_s = self._loop.time()
+        calm = False
+        if now_s - self._window_began_s > _CALM_S:
+            calm = self._waits < _CALM_WAITS
+            self._window_began_s, self._waits = now_s, 0
+        if calm:
+            self._batched = self._ticking = False
+            self._loop.add_reader(self._epoll.fileno(), self._dispatch, self._epoll)
         elif crowd >= _CROWD:
             # So many at once need no gathering: go on as fast as they come.
-            loop.call_soon(self._tick, loop)
+            self._loop.call_soon(self._tick)
+        elif self.waiting:
+            self._next_tick(now_s)
         else:
-            loop.call_at((now_s // _GRID_S + 1) * _GRID_S, self._tick, loop)
+            self._ticking = False
 
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.add_reader(self._epoll.fileno(), self._dispatch)
-
-    def _dispatch(self) -> int:
+    def _dispatch(self, epoll: select.epoll) -> int:
         """Wake everything that is ready; how many that were."""
-        ready = self._epoll.poll(0, _BATCH)
-        for fd, events in ready:
-            socket = self._sockets.get(fd)
+        ready = epoll.poll(0, _BATCH)
+        sockets = self._sockets
+        # Found before any is woken: what one closes, the next may open again under the same number.
+        for socket, events in [(sockets.get(fd), events) for fd, events in ready]:
             if socket is not None:
                 socket.woken(events)
         return len(ready)
@@ -156,8 +210,12 @@ _REACTORS: WeakKeyDictionary[asyncio.AbstractEventLoop, Reactor] = WeakKeyDictio
 
 
 def reactor() -> Reactor:
-    """The running loop's reactor, made on first use and gone with its loop."""
-    loop = asyncio.get_running_loop()
+    """The running loop's reactor, made on first use."""
+    return _reactor_of(asyncio.get_running_loop())
+
+
+@lru_cache(maxsize=1)
+def _reactor_of(loop: asyncio.AbstractEventLoop) -> Reactor:
     found = _REACTORS.get(loop)
     if found is None:
         found = _REACTORS[loop] = Reactor()

@@ -15,16 +15,22 @@ import socket
 import struct
 import sys
 import time
-from typing import Final, Protocol
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from functools import partial
+from types import coroutine
+from typing import Any, Final, Protocol
 
 from checks.wire.fault import DeadlinePassed
 from checks.wire.reactor import BUFFER_BYTES, Reactor, reactor
 
 _LINUX: Final = sys.platform == "linux"
 _SO_TIMESTAMPNS: Final = 35
+_ANCILLARY_BYTES: Final = 64
 _TIMESPEC: Final = struct.Struct("qq")
 _TCP_INFO_BYTES: Final = 104
 _ESTABLISHED: Final = 1
+_UNDER_WAY: Final = (0, errno.EINPROGRESS)
 _RTT: Final = struct.Struct("I")
 _RTT_OFFSET: Final = 68
 # The first SYN is repeated after a second: then the round trip alone says too little.
@@ -67,8 +73,8 @@ class Wire:
         "_reactor",
         "_ready",
         "_registered",
+        "_resume",
         "_sock",
-        "_waiter",
         "_writable",
         "arrived_s",
         "connect_s",
@@ -86,7 +92,8 @@ class Wire:
         self._closing = False
         self._expired = False
         self._writable = False
-        self._waiter: asyncio.Future[None] | None = None
+        # Goes on with whoever waits: None, or what went wrong.
+        self._resume: Callable[[BaseException | None], None] | None = None
         self.peer = peer
         self.connect_s = 0.0
         self.arrived_s = 0.0
@@ -98,33 +105,37 @@ class Wire:
         """Connect to the literal address `host`. Raises OSError and DeadlinePassed; closes when it fails."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         wire = cls(_socket(family), (host, port))
-        wire.until(deadline_s)
+        if deadline_s != math.inf:
+            wire.until(deadline_s)
+        started_s = time.monotonic()
         try:
-            await wire._connect()
+            rtt_s = wire._begin() or await wire._connected()
         except BaseException:
             wire.close()
             raise
-        return wire
-
-    async def _connect(self) -> None:
-        started = time.monotonic()
-        code = self._sock.connect_ex(self.peer)
-        if code not in (0, errno.EINPROGRESS):
-            raise OSError(code, os.strerror(code))
-        state, rtt_s = self._tcp_info()
-        # On this machine and its nearest neighbours the handshake is over already.
-        if state != _ESTABLISHED:
-            self._writable = True
-            await self._wait()
-            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
-            self._ready = self._closing
-            _, rtt_s = self._tcp_info()
-        elapsed_s = time.monotonic() - started
+        elapsed_s = time.monotonic() - started_s
         # The kernel's own measure of the round trip, unless the SYN had to be repeated.
         use_kernel = 0 < rtt_s < elapsed_s < _SYN_REPEATED_AFTER_S
-        self.connect_s = rtt_s if use_kernel else elapsed_s
+        wire.connect_s = rtt_s if use_kernel else elapsed_s
+        return wire
+
+    def _begin(self) -> float:
+        """Send the SYN. On this machine and its nearest neighbours the handshake is over then: its time."""
+        code = self._sock.connect_ex(self.peer)
+        if code not in _UNDER_WAY:
+            raise OSError(code, os.strerror(code))
+        state, rtt_s = self._tcp_info()
+        return rtt_s if state == _ESTABLISHED else 0.0
+
+    async def _connected(self) -> float:
+        """Wait for the handshake; the round trip time it took."""
+        self._writable = True
+        await self._wait()
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        self._ready = self._closing
+        return self._tcp_info()[1]
 
     def _tcp_info(self) -> tuple[int, float]:
         """The connection's state and the round trip time of its handshake."""
@@ -134,18 +145,22 @@ class Wire:
         return info[0], _RTT.unpack_from(info, _RTT_OFFSET)[0] / 1e6
 
     async def send(self, data: bytes) -> None:
-        view = memoryview(data)
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(data):
+            await self._send_rest(memoryview(data)[sent:])
+
+    async def _send_rest(self, view: memoryview) -> None:
         while view:
-            try:
-                sent = self._sock.send(view)
-            except BlockingIOError:
-                # Asked for once: asking again would report a waiting answer again, for ever.
-                if not self._writable and self._registered:
-                    self._reactor.want_writable(self._fd)
-                self._writable = True
-                await self._wait()
-                continue
-            view = view[sent:]
+            # Asked for once: asking again would report a waiting answer again, for ever.
+            if not self._writable and self._registered:
+                self._reactor.want_writable(self._fd)
+            self._writable = True
+            await self._wait()
+            with suppress(BlockingIOError):
+                view = view[self._sock.send(view) :]
 
     async def receive(self) -> bytes:
         while True:
@@ -157,16 +172,16 @@ class Wire:
                 self._ready = self._closing = False
 
     def _read(self) -> bytes:
-        buffer = self._reactor.buffer
+        buffers = self._reactor.buffers
         if not _LINUX:
-            size = self._sock.recv_into(buffer)
+            size = self._sock.recv_into(buffers[0])
             self.arrived_s = time.monotonic()
         else:
-            size, ancillary, _, _ = self._sock.recvmsg_into((buffer,), 64)
-            self.arrived_s = self._arrival(ancillary)
+            size, ancillary, _, _ = self._sock.recvmsg_into(buffers, _ANCILLARY_BYTES)
+            self.arrived_s = self._arrival(ancillary) if ancillary else time.monotonic()
         # Edge-triggered: a short read empties the socket, and its end was told with the last edge.
         self._ready = size == BUFFER_BYTES or self._closing
-        return bytes(memoryview(buffer)[:size])
+        return buffers[0][:size].tobytes()
 
     def _arrival(self, ancillary: list[tuple[int, int, bytes]]) -> float:
         now_s = time.monotonic()
@@ -179,20 +194,29 @@ class Wire:
                     return now_s - lag_s
         return now_s
 
-    async def _wait(self, *, idle: bool = False) -> None:
+    @coroutine
+    def _wait(self, *, idle: bool = False) -> Generator[Any, None, None]:
         """Until the socket is woken; `idle` when nobody is in a hurry."""
         if self._expired:
             raise DeadlinePassed
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        reactor = self._reactor
         if not self._registered:
             self._registered = True
-            self._reactor.register(self._fd, self, writable=self._writable)
+            reactor.register(self._fd, self, writable=self._writable)
         if not idle:
-            self._reactor.waits()
+            reactor.waits()
         try:
-            await waiter
+            if reactor.flight is not None:
+                self._resume = reactor.flight.resume
+                yield reactor
+            else:
+                waiter = asyncio.get_running_loop().create_future()
+                self._resume = partial(_settle, waiter)
+                yield from waiter
         finally:
-            self._waiter = None
+            self._resume = None
+            if not idle:
+                reactor.waiting -= 1
 
     async def ended(self) -> None:
         """Return when the peer has ended the connection; bytes that arrive meanwhile stay for `receive`."""
@@ -203,8 +227,8 @@ class Wire:
         self._ready = True
         if events & _FAILED:
             self._closing = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._resume is not None:
+            self._resume(None)
 
     def until(self, deadline_s: float) -> None:
         """From now on no wait lasts longer than monotonic time `deadline_s`; infinity means no deadline."""
@@ -215,11 +239,18 @@ class Wire:
 
     def expire(self) -> None:
         self._expired = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(DeadlinePassed())
+        if self._resume is not None:
+            self._resume(DeadlinePassed())
 
     def hold(self, *, user_timeout_s: float) -> None:
-        """This connection is kept: a peer that vanished without a word ends it after `user_timeout_s`."""
+        """This connection is watched: its end is told at once.
+
+        A peer that vanished without a word ends it after `user_timeout_s`.
+        """
+        if not self._registered:
+            self._registered = True
+            self._reactor.register(self._fd, self, writable=self._writable)
+        self._reactor.guard(self._fd)
         if _LINUX:
             milliseconds = round(user_timeout_s * 1000)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
@@ -230,6 +261,15 @@ class Wire:
             self._fd = -1
             self.deadline_s = math.inf
             self._sock.close()
+
+
+def _settle(waiter: asyncio.Future[None], error: BaseException | None) -> None:
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(error)
 
 
 def _socket(family: socket.AddressFamily) -> socket.socket:

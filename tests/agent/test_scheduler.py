@@ -106,3 +106,26 @@ def test_the_timer_follows_the_grid_and_keeps_it_over_a_reload() -> None:
     assert max(at_s for at_s, _ in started) <= 20.0
     assert max(at_s for at_s, key in started if key == "b") <= 10.0
     assert min(at_s for at_s, key in started if key == "c") == 10.0
+
+
+def test_few_keys_share_slots_at_most_a_second_apart_and_many_need_not() -> None:
+    def due_slots(keys: int, interval_s: float) -> list[tuple[int, int]]:
+        """Each slot of one interval in which something is due, after the first pass, with how much."""
+        wheel: Wheel[int] = Wheel(0.0)
+        wheel.expect([interval_s] * keys)
+        for key in range(keys):
+            wheel.add(key, interval_s, now_s=0.0)
+        first, slots = round(interval_s / SLOT_S), round(interval_s / SLOT_S)
+        wheel.due(first * SLOT_S)
+        found = [(slot, len(wheel.due(slot * SLOT_S))) for slot in range(first + 1, first + slots + 1)]
+        return [(slot, count) for slot, count in found if count]
+
+    few = due_slots(20, 10.0)
+    assert len(few) <= 10
+    assert sum(count for _, count in few) == 20
+    middle = due_slots(1000, 5.0)
+    assert len(middle) <= 63
+    assert all(6 <= count <= 25 for _, count in middle)
+    many = due_slots(10_000, 10.0)
+    assert len(many) >= 499
+    assert max(count for _, count in many) <= 25

@@ -27,6 +27,7 @@ from checks.resolver import CachingResolver
 from checks.secret import Secret
 from checks.target import Kind, Target, TargetKey
 from checks.units import Duration
+from tests.flown import flown
 from tests.waiting import until
 
 SECRET = "s3cr3t-do-not-show"
@@ -136,7 +137,8 @@ def built(name: str, port: int, folder: Path) -> tuple[Check, Target, ProbeKit]:
 async def look(name: str, port: int, folder: Path, *, deadline_s: float = DEADLINE_S) -> Observation:
     check, target, kit = built(name, port, folder)
     try:
-        return await observe(check, target, deadline_s=deadline_s, clock=kit.clock)
+        take = flown if kind(name).taskless else observe
+        return await take(check, target, deadline_s=deadline_s, clock=kit.clock)
     finally:
         await check.close()
 

@@ -15,12 +15,13 @@ from checks.catalog import ProbeKit, kind
 from checks.clock import SystemClock
 from checks.finding import State
 from checks.http.options import Expect
-from checks.observation import Observation, observe
+from checks.observation import Observation
 from checks.resolver import CachingResolver
 from checks.target import Kind, Target, TargetKey
 from tests.blackbox_exporter import ask, blackbox_exporter
 from tests.faults.http_cases import BEHAVIOURS, CASES, MEGABYTE, STRICT, Case
 from tests.faults.origin import served
+from tests.flown import WAYS
 
 # No look may hold more than this beside the answer itself, whatever the origin sends.
 MOST_MEMORY = 12 * MEGABYTE
@@ -57,23 +58,24 @@ def test_the_suite_is_large() -> None:
     assert len(CASES) >= 120
 
 
-async def look(port: int, case: Case) -> Observation:
+async def look(port: int, case: Case, way: str = "flight") -> Observation:
     kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
     asked = options(port, case)
     key = TargetKey(env="test", service=case.name, check="http", vantage="here")
     target = Target(key=key, kind=Kind.SERVICE, address=asked.url)
     check = kind("http").build(target, asked, kit)
     try:
-        return await observe(check, target, deadline_s=asked.timeout + 1, clock=kit.clock)
+        return await WAYS[way](check, target, deadline_s=asked.timeout + 1, clock=kit.clock)
     finally:
         await check.close()
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_each_origin_gets_its_verdict(port: int, case: Case) -> None:
+async def test_each_origin_gets_its_verdict(port: int, case: Case, way: str) -> None:
     before = peak_bytes(reset=True)
     started = time.monotonic()
-    seen = await look(port, case)
+    seen = await look(port, case, way)
     took_s = time.monotonic() - started
     grown = peak_bytes() - before
     finding = seen.finding

@@ -22,6 +22,7 @@ from checks.observation import observe
 from checks.resolver import CachingResolver
 from checks.target import Kind, Target, TargetKey
 from tests.faults.certificates import DAY, Signed, sign
+from tests.flown import flown
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ async def probe(name: str, options: dict[str, Any], address: str) -> Finding:
     )
     check = found.build(target, table, kit)
     try:
-        return (await observe(check, target, deadline_s=4, clock=kit.clock)).finding
+        look = flown if found.taskless else observe
+        return (await look(check, target, deadline_s=4, clock=kit.clock)).finding
     finally:
         await check.close()
 

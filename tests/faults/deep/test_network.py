@@ -100,6 +100,10 @@ async def test_a_name_that_does_not_exist_is_told() -> None:
 
 async def test_a_resolver_that_does_not_answer_is_told() -> None:
     class Mute(Names):
+        def known(self, host: str) -> tuple[str, ...] | None:
+            del host
+            return None
+
         async def addresses(self, host: str) -> tuple[str, ...]:
             await asyncio.Event().wait()
             return (host,)
