@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.platform.convert import Reader
-from agent.platform.implied import with_backups, with_machines
+from agent.platform.implied import with_backups, with_machines, with_writes
 from agent.platform.model import (
     DEFAULT_KINDS,
     Agent,
@@ -103,6 +103,11 @@ class ComponentReader:
         """One database and its backups."""
         database = self.component(name, node, Database)
         return None if database is None else with_backups(database)
+
+    def host(self, name: str, node: Node) -> Host | None:
+        """The machine, and where it is tried whether its disk can be written."""
+        host = self.component(name, node, Host)
+        return None if host is None else with_writes(host, self._agent)
 
     def component(self, name: str, node: Node, wanted: type[C]) -> C | None:
         """A database, broker or host; the keys of its kind of check stand in the same table."""

@@ -15,7 +15,7 @@ from agent.platform.components import ComponentReader
 from agent.platform.convert import Reader
 from agent.platform.effective import own_view
 from agent.platform.implied import left_alone
-from agent.platform.model import Agent, Broker, Environment, Host, Security, Table, Variable
+from agent.platform.model import Agent, Broker, Environment, Security, Table, Variable
 from agent.platform.probe_section import modules, own_addresses
 from agent.platform.problem import Problems
 from agent.platform.scope import Scope
@@ -68,7 +68,7 @@ class EnvironmentReader:
             services=self._each("services", components.service),
             databases=self._each("databases", components.database),
             brokers=self._each("brokers", lambda name, node: components.component(name, node, Broker)),
-            hosts=self._each("hosts", lambda name, node: components.component(name, node, Host)),
+            hosts=self._each("hosts", components.host),
             rules=alert_reader.in_force(alerts),
             receivers=alerts.receivers,
             alerts=alerts,

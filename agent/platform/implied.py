@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agent.platform.model import Agent, CheckSpec, Database, Service
+from agent.platform.model import Agent, CheckSpec, Database, Host, Service
 from checks.units import Duration
 
 
@@ -50,6 +50,16 @@ def with_backups(database: Database) -> Database:
     interval = Duration(max(60.0, database.interval))
     checks = _added(database.checks, "backups", interval, database.timeout, options)
     return msgspec.structs.replace(database, checks=checks)
+
+
+def with_writes(host: Host, agent: Agent) -> Host:
+    """`host`, its disk tried by writing where the agent keeps its state anyway."""
+    from checks.host.check import HostOptions
+
+    options = host.options
+    if not isinstance(options, HostOptions) or options.writes:
+        return host
+    return msgspec.structs.replace(host, options=msgspec.structs.replace(options, writes=(agent.data_dir,)))
 
 
 def left_alone(database: Database, services: Mapping[str, Service]) -> Database:

@@ -14,7 +14,7 @@ from checks.catalog import CheckKind, MeasureInfo, ProbeKit
 from checks.finding import Finding
 from checks.host import judge
 from checks.host.forecast import Forecast
-from checks.host.reading import CGROUPS, PROC, Reading, read
+from checks.host.reading import CGROUPS, PROC, Reading, Where, read
 from checks.host.thresholds import Thresholds, effective
 from checks.limits import Profile
 from checks.problem import Problem, finding_of
@@ -25,9 +25,15 @@ _LAG_SAMPLE_S: Final = 0.01
 
 
 class HostOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to look at the machine the agent runs on. `disks`: a path on each file system to watch."""
+    """How to look at the machine the agent runs on.
+
+    `disks`: a path on each file system to watch.
+    `writes`: folders in which a small file of the agent's own is written at each look. Default: the agent's
+    data folder.
+    """
 
     disks: tuple[str, ...] = ("/",)
+    writes: tuple[str, ...] = ()
     profile: Profile = "auto"
     thresholds: Thresholds = Thresholds()
 
@@ -47,7 +53,7 @@ class HostCheck:
         self._target = target
         self._options = options
         self._clock = kit.clock
-        self._roots = (proc, cgroups)
+        self._where = Where(disks=options.disks, writes=options.writes, proc=proc, cgroups=cgroups)
         self._limits = effective(target.key.env, options.profile, options.thresholds)
         self._before: Reading | None = None
         self._forecasts = {path: Forecast() for path in options.disks}
@@ -83,14 +89,7 @@ class HostCheck:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _read(self) -> Reading:
-        proc, cgroups = self._roots
-        return read(
-            self._options.disks,
-            at_s=self._clock.monotonic_s(),
-            wall_s=self._clock.wall_s(),
-            proc=proc,
-            cgroups=cgroups,
-        )
+        return read(self._where, at_s=self._clock.monotonic_s(), wall_s=self._clock.wall_s())
 
     async def _loop_lag(self) -> float:
         started = self._clock.monotonic_s()
@@ -139,6 +138,10 @@ MEASURES: Final = (
     _gauge("files_open", "Open file descriptors, of the agent or the system, whichever is tighter."),
     _gauge("files_limit", "File descriptors there may be."),
     _gauge("processes", "Processes."),
+    _gauge("tasks", "Threads, of the agent's slice or the system, whichever is tighter."),
+    _gauge("tasks_limit", "Threads there may be."),
+    _gauge("writable", "1 when a small file of the agent's own could be written there.", "path"),
+    _gauge("write_seconds", "Time that took.", "path"),
     _gauge("boot_time_seconds", "When the host booted, Unix seconds."),
     _gauge("loop_lag_seconds", "How late the agent's event loop woke."),
     _gauge(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
 
 from checks.finding import Measure, State
-from checks.host.reading import Disk, Reading
+from checks.host.reading import Disk, Reading, Written
 from checks.host.thresholds import Thresholds
 from checks.limits import chosen
 from checks.problem import Problem, over
@@ -16,6 +18,9 @@ from checks.reason import Reason
 from checks.units import Duration
 
 _GB: Final = 2**30
+# As Fly.io's own check of its PostgreSQL machines.
+_LOAD_5M: Final = 4.0
+_LOAD_15M: Final = 2.0
 
 
 class Derived(Struct, frozen=True, kw_only=True):
@@ -71,6 +76,8 @@ def judge(
     """Every problem, the worst kinds first. `full_in_s`: forecast by disk path."""
     for disk in now.disks:
         yield from _disk(disk, limits, full_in_s.get(disk.path))
+    for written in now.writes:
+        yield from _written(written)
     if seen.oom_kills and limits.oom_kills is True:
         words = f"the kernel killed {seen.oom_kills} process(es) for memory since the last look: see its log"
         yield Problem(state=State.DEGRADED, reason=Reason.HOST_OOM, message=words, urgent=True)
@@ -90,6 +97,17 @@ def judge(
         Reason.HOST_FDS,
         lambda at: f"{now.files_open} of {now.files_limit} file descriptors are open (limit {at:.0%})",
     )
+    if now.tasks_limit:
+        used = now.tasks / now.tasks_limit
+        yield from over(
+            chosen(limits.tasks_used),
+            used,
+            Reason.HOST_THREADS,
+            lambda at: (
+                f"{now.tasks} of {now.tasks_limit} threads are running ({used:.0%}, limit {at:.0%}): "
+                "nothing can be started soon; find what forks"
+            ),
+        )
     yield from over(
         chosen(limits.clock_step),
         seen.clock_step_s,
@@ -142,6 +160,22 @@ def _disk(disk: Disk, limits: Thresholds, full_in_s: float | None) -> Iterator[P
     yield Problem(state=State.DEGRADED, reason=Reason.HOST_DISK, message=words, urgent=urgent)
 
 
+def _written(written: Written) -> Iterator[Problem]:
+    where, code = written.folder, written.code
+    if code in (errno.EROFS, errno.EIO):
+        words = (
+            f"nothing can be written in {where} ({os.strerror(code)}): the kernel remounts a disk read-only "
+            "after errors; see its log, and replace the volume"
+        )
+        yield Problem(state=State.DOWN, reason=Reason.HOST_READ_ONLY, message=words, urgent=True)
+    elif code in (errno.ENOSPC, errno.EDQUOT):
+        words = f"nothing can be written in {where} ({os.strerror(code)}): clean up or extend the volume"
+        yield Problem(state=State.DOWN, reason=Reason.HOST_DISK, message=words, urgent=True)
+    elif code:
+        words = f"the agent cannot write in {where} ({os.strerror(code)}): check the folder's owner"
+        yield Problem(state=State.UNKNOWN, reason=Reason.HOST_DISK, message=words)
+
+
 def _cpu(now: Reading, seen: Derived, limits: Thresholds) -> Iterator[Problem]:
     yield from over(
         chosen(limits.cpu),
@@ -168,13 +202,28 @@ def _cpu(now: Reading, seen: Derived, limits: Thresholds) -> Iterator[Problem]:
             f"(limit {at:.0%} for {limits.pressure_for})"
         ),
     )
-    per_cpu = now.load[0] / max(now.cpus, 1)
-    yield from over(
-        chosen(limits.load_per_cpu),
-        per_cpu,
+    yield from _load(now, limits)
+
+
+def _load(now: Reading, limits: Thresholds) -> Iterator[Problem]:
+    limit = chosen(limits.load_per_cpu)
+    one, five, fifteen = (load / max(now.cpus, 1) for load in now.load)
+    found = over(
+        limit,
+        one,
         Reason.HOST_LOAD,
-        lambda at: f"the load is {per_cpu:.1f} per CPU (limit {at:g}): more work than {now.cpus} CPUs can do",
+        lambda at: f"the load is {one:.1f} per CPU (limit {at:g}): more work than {now.cpus} CPUs can do",
     )
+    yield from found
+    # Over minutes a lower load is already too much; by itself that is worth a word and no call.
+    for minutes, load, most in ((5, five, _LOAD_5M), (15, fifteen, _LOAD_15M)):
+        if not found and limit is not None and load >= most:
+            words = (
+                f"the load was {load:.1f} per CPU over {minutes} min (limit {most:g}): "
+                f"more work than {now.cpus} CPUs can do"
+            )
+            yield Problem(state=State.UP, reason=Reason.HOST_LOAD, message=words)
+            return
 
 
 def measures(now: Reading, seen: Derived) -> tuple[Measure, ...]:
@@ -194,6 +243,8 @@ def measures(now: Reading, seen: Derived) -> tuple[Measure, ...]:
         "gaia_host_files_open": now.files_open,
         "gaia_host_files_limit": now.files_limit,
         "gaia_host_processes": now.processes,
+        "gaia_host_tasks": now.tasks,
+        "gaia_host_tasks_limit": now.tasks_limit or None,
         "gaia_host_boot_time_seconds": now.started_s,
         "gaia_host_loop_lag_seconds": seen.loop_lag_s,
         "gaia_host_clock_step_seconds": seen.clock_step_s,
@@ -201,6 +252,11 @@ def measures(now: Reading, seen: Derived) -> tuple[Measure, ...]:
     found = [Measure(name=name, value=float(value)) for name, value in plain.items() if value is not None]
     for resource, share in now.pressure.items():
         found.append(Measure(name="gaia_host_pressure_ratio", value=share, labels=(("resource", resource),)))
+    for written in now.writes:
+        labels = (("path", written.folder),)
+        found.append(Measure(name="gaia_host_writable", value=float(not written.code), labels=labels))
+        if not written.code:
+            found.append(Measure(name="gaia_host_write_seconds", value=written.took_s, labels=labels))
     for disk in now.disks:
         if not disk.error:
             labels = (("path", disk.path),)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,7 @@ from checks.host.cgroup import Slice, own_group, read_number, read_pressure, rea
 
 PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
+_PROBE: Final = ".gaia-write-probe"
 
 
 class Disk(Struct, frozen=True, kw_only=True):
@@ -25,6 +28,14 @@ class Disk(Struct, frozen=True, kw_only=True):
     free_inodes: int = 0
     read_only: bool = False
     error: str = ""
+
+
+class Written(Struct, frozen=True, kw_only=True):
+    """One try to write a small file of our own. `code` is the errno that stopped it, 0 for none."""
+
+    folder: str
+    took_s: float
+    code: int = 0
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -43,13 +54,25 @@ class Reading(Struct, frozen=True, kw_only=True):
     pressure: dict[str, float]
     oom_kills: int | None
     disks: tuple[Disk, ...]
+    writes: tuple[Written, ...]
+    tasks: int
+    tasks_limit: int
     files_open: int
     files_limit: int
     processes: int
     started_s: float
 
 
-def read(paths: tuple[str, ...], *, at_s: float, wall_s: float, proc: Path, cgroups: Path) -> Reading:
+class Where(Struct, frozen=True, kw_only=True):
+    """Where to look: a path on each disk, folders to write to, and the kernel's own trees."""
+
+    disks: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+    proc: Path = PROC
+    cgroups: Path = CGROUPS
+
+
+def read(where: Where, *, at_s: float, wall_s: float) -> Reading:
     """Blocks for about a millisecond (longer on a hung disk): not for the event loop."""
     import psutil  # 16 ms: paid by the first look, not by the start.
 
@@ -57,10 +80,12 @@ def read(paths: tuple[str, ...], *, at_s: float, wall_s: float, proc: Path, cgro
     total = float(sum(times)) - float(getattr(times, "guest", 0.0)) - float(getattr(times, "guest_nice", 0.0))
     idle = float(times.idle) + float(getattr(times, "iowait", 0.0))
     memory = psutil.virtual_memory()
-    group = own_group(proc, cgroups)
+    proc = where.proc
+    group = own_group(proc, where.cgroups)
     own = Slice() if group is None else read_slice(group)
     oom = own.oom_kills if own.oom_kills is not None else read_table(proc / "vmstat").get("oom_kill")
     files_open, files_limit = _files(proc)
+    tasks, tasks_limit = _tasks(proc, group)
     return Reading(
         at_s=at_s,
         wall_s=wall_s,
@@ -74,7 +99,11 @@ def read(paths: tuple[str, ...], *, at_s: float, wall_s: float, proc: Path, cgro
         own_slice=own,
         pressure=read_pressure(group, proc),
         oom_kills=oom,
-        disks=tuple(_disk(path) for path in paths),
+        disks=tuple(_disk(path) for path in where.disks),
+        # A folder that is not there, such as an agent's that never ran, is nothing that was lost.
+        writes=tuple(_write(folder) for folder in where.writes if Path(folder).is_dir()),
+        tasks=tasks,
+        tasks_limit=tasks_limit,
         files_open=files_open,
         files_limit=files_limit,
         processes=len(psutil.pids()),
@@ -95,6 +124,35 @@ def _disk(path: str) -> Disk:
         free_inodes=seen.f_favail,
         read_only=bool(seen.f_flag & os.ST_RDONLY),
     )
+
+
+def _write(folder: str) -> Written:
+    """A mount that turned read-only shows here also where statvfs still says otherwise."""
+    started = time.monotonic()
+    code = 0
+    try:
+        handle = os.open(Path(folder, _PROBE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(handle, b"gaia\n")
+        finally:
+            os.close(handle)
+    except OSError as error:
+        code = error.errno or errno.EIO
+    return Written(folder=folder, took_s=time.monotonic() - started, code=code)
+
+
+def _tasks(proc: Path, group: Path | None) -> tuple[int, int]:
+    """The tighter of our slice's limit and the system's: threads there are and there may be."""
+    limit = read_number(proc / "sys" / "kernel" / "threads-max") or 0
+    try:
+        tasks = int((proc / "loadavg").read_text().split()[3].partition("/")[2])
+    except (OSError, ValueError, IndexError):
+        tasks = 0
+    if group is not None:
+        own, most = read_number(group / "pids.current"), read_number(group / "pids.max")
+        if own is not None and most and (not limit or own / most > tasks / limit):
+            return own, most
+    return tasks, limit
 
 
 def _files(proc: Path) -> tuple[int, int]:

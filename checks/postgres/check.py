@@ -64,6 +64,7 @@ class PostgresCheck:
         )
         self._starting_since_s: float | None = None
         self._asked_wall_s = 0.0
+        self._asked_for_s = 0.0
 
     async def probe(self) -> Finding:
         left_alone = await self._gate.closed()
@@ -147,6 +148,7 @@ class PostgresCheck:
             ),
             *self._slow(latency_s),
             *self._plaintext(seen, knock),
+            *self._skew(seen),
             *reading.problems,
         )
         finding = self._finding(seen, problems, reading, latency_s=latency_s)
@@ -168,7 +170,8 @@ class PostgresCheck:
     async def _read_vitals(self, limit_s: float) -> vitals.Vitals:
         before_s = self._clock.wall_s()
         text = await self._session.text(vitals.SQL, within_s=limit_s)
-        self._asked_wall_s = (before_s + self._clock.wall_s()) / 2
+        after_s = self._clock.wall_s()
+        self._asked_wall_s, self._asked_for_s = (before_s + after_s) / 2, after_s - before_s
         return vitals.parse(text or "{}")
 
     def _plaintext(self, seen: vitals.Vitals, knock: Knock) -> tuple[Problem, ...]:
@@ -180,6 +183,21 @@ class PostgresCheck:
             "enable TLS there and set sslmode=verify-full"
         )
         return (Problem(state=State.DEGRADED, reason=Reason.PG_PLAINTEXT, message=words),)
+
+    def _skew(self, seen: vitals.Vitals) -> tuple[Problem, ...]:
+        """How far the two clocks are apart at least, whatever the round trip took; whose is wrong is open."""
+        apart_s = seen.now_s - self._asked_wall_s
+        least_s = abs(apart_s) - self._asked_for_s / 2
+        ahead = "ahead of" if apart_s > 0 else "behind"
+        return over(
+            chosen(self._limits.clock_skew),
+            least_s,
+            Reason.HOST_CLOCK,
+            lambda at: (
+                f"the clock of {self._place.shown} is {least_s:.1f} s {ahead} the agent's "
+                f"(limit {Duration(at)}): check time synchronisation; a suspended machine lags"
+            ),
+        )
 
     def _slow(self, latency_s: float) -> tuple[Problem, ...]:
         own = self._options.slower_than

@@ -22,6 +22,8 @@ _LEAST_BLOCKS: Final = 1000
 _LEAST_CHECKPOINTS: Final = 10
 # An idle standby reports every wal_receiver_status_interval (10 s by default): younger silence is normal.
 _IDLE_REPLY_S: Final = 30.0
+# An idle primary speaks every wal_sender_timeout / 2 (30 s by default); after 60 s the standby hangs up.
+_IDLE_MESSAGE_S: Final = 40.0
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -136,6 +138,13 @@ def _slot(slot: Slot, limits: Thresholds, shown: str) -> Iterator[Problem]:
 
 
 def _apply(now: Depth, limits: Thresholds, shown: str) -> Iterator[Problem]:
+    heard_s = now.message_age_s
+    if now.receivers and heard_s is not None and heard_s > _IDLE_MESSAGE_S and chosen(limits.receiver_gone):
+        words = (
+            f"{shown} is connected to its primary and has heard nothing from it for {age(heard_s)}: "
+            "the primary or the way to it may be frozen"
+        )
+        yield Problem(state=State.DEGRADED, reason=Reason.PG_REPLICATION_LAG, message=words)
     if now.apply_bytes:
         yield from over(
             chosen(limits.replay_bytes),
@@ -231,6 +240,7 @@ def measures(now: Depth) -> tuple[Measure, ...]:
         "gaia_postgres_wal_bytes_total": now.wal_bytes,
         "gaia_postgres_apply_bytes": now.apply_bytes,
         "gaia_postgres_wal_receivers": now.receivers,
+        "gaia_postgres_message_age_seconds": now.message_age_s,
     }
     if now.wal_bytes is not None:
         plain["gaia_postgres_standbys"] = len(now.standbys)

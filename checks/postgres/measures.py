@@ -51,6 +51,7 @@ MEASURES: Final = (
     _gauge("archive_ready", "WAL files waiting to be archived."),
     _gauge("apply_bytes", "WAL this standby has received and not replayed."),
     _gauge("wal_receivers", "Connections of this standby to its primary."),
+    _gauge("message_age_seconds", "Age of the last message this standby had from its primary."),
     _gauge("replication_lag_seconds", "How far this standby is behind; absent when it cannot be known."),
     _gauge("sequence_used_ratio", "Share of the fullest sequence that is used."),
     _gauge("canary_seconds", "Time a canary commit took."),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from checks.clock import Clock
 from checks.finding import Evidence, Measure, State
@@ -53,6 +54,7 @@ class Signals:
         self._started_s: float | None = None
         self._in_recovery: bool | None = None
         self._most_standbys = options.standbys or 0
+        self._unused_s: dict[str, float] = {}
         self._receiver_gone_s: float | None = None
         self._due_s: dict[str, float] = {}
         self._kept: dict[str, Reading] = {}
@@ -111,7 +113,7 @@ class Signals:
         text = await ask(self._session, sql, reading, name="depth", within_s=self._within_s)
         if text is None:
             return
-        now = msgspec.json.decode(text, type=Depth)
+        now = self._with_ages(msgspec.json.decode(text, type=Depth), now_s)
         span = None
         if self._before is not None and self._before[1] == vitals.started_s and now_s > self._before[0]:
             span = judge_depth.Span(now=now, before=self._before[2], seconds=now_s - self._before[0])
@@ -125,6 +127,18 @@ class Signals:
         lag_s = _lag_s(now) if vitals.in_recovery else None
         if lag_s is not None:
             reading.measures.append(Measure(name="gaia_postgres_replication_lag_seconds", value=lag_s))
+
+    def _with_ages(self, now: Depth, now_s: float) -> Depth:
+        """Before 17 a server does not say since when a slot is unused: since we saw it so, at least."""
+        unused = {slot.name for slot in now.slots if not slot.active}
+        self._unused_s = {name: self._unused_s.get(name, now_s) for name in unused}
+        slots = tuple(
+            replace(slot, inactive_s=now_s - self._unused_s[slot.name])
+            if slot.name in unused and slot.inactive_s is None
+            else slot
+            for slot in now.slots
+        )
+        return replace(now, slots=slots)
 
     def _standbys(self, now: Depth, vitals: Vitals) -> Iterator[Problem]:
         streaming = sum(one.state == "streaming" for one in now.standbys)

@@ -30,6 +30,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     latency: DurationLimit | UnsetType | None = UNSET
     connections: RatioLimit | UnsetType | None = UNSET
+    clock_skew: DurationLimit | UnsetType | None = UNSET
     idle_in_transaction: DurationLimit | UnsetType | None = UNSET
     longest_transaction: DurationLimit | UnsetType | None = UNSET
     lock_wait: DurationLimit | UnsetType | None = UNSET
@@ -56,6 +57,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
     "development": Thresholds(
         latency=seconds(2, 5),
         connections=shares(0.90, 1.0),
+        clock_skew=None,
         idle_in_transaction=None,
         longest_transaction=None,
         lock_wait=None,
@@ -79,6 +81,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
     "staging": Thresholds(
         latency=seconds(1, 2),
         connections=shares(0.80, 0.95),
+        clock_skew=seconds(2, 10),
         idle_in_transaction=seconds(900, None),
         longest_transaction=seconds(600, None),
         lock_wait=seconds(60, None),
@@ -102,6 +105,7 @@ _PROFILES: Final[dict[str, Thresholds]] = {
     "production": Thresholds(
         latency=seconds(0.5, 2),
         connections=shares(0.75, 0.90),
+        clock_skew=seconds(0.5, 2),
         idle_in_transaction=seconds(300, 900),
         longest_transaction=seconds(120, 900),
         lock_wait=seconds(10, 60),

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from agent.platform.load import load
 from checks.finding import State
 from checks.host.cgroup import Slice, own_group, read_pressure, read_slice
 from checks.host.check import KIND, HostOptions
 from checks.host.forecast import Forecast
 from checks.host.judge import derive, judge
-from checks.host.reading import Disk, Reading
+from checks.host.reading import Disk, Reading, Written
 from checks.host.thresholds import Thresholds, effective
 from checks.limits import seconds, shares
 from checks.reason import Reason
+from tests.faults.deep.conftest import is_root
 from tests.faults.deep.looking import Look
 
 GB = 2**30
@@ -33,6 +38,9 @@ CALM = Reading(
     pressure={"cpu": 0.0, "memory": 0.0, "io": 0.0},
     oom_kills=0,
     disks=(Disk(path="/", total_bytes=100 * GB, free_bytes=60 * GB, inodes=1000, free_inodes=900),),
+    writes=(),
+    tasks=100,
+    tasks_limit=10_000,
     files_open=10,
     files_limit=1000,
     processes=50,
@@ -43,6 +51,10 @@ LATER = replace(CALM, at_s=110, wall_s=1010, cpu_total_s=220, cpu_busy_s=11)
 
 def disk(**more: object) -> tuple[Disk, ...]:
     return (replace(CALM.disks[0], **more),)
+
+
+def written(code: int) -> Reading:
+    return replace(LATER, writes=(Written(folder="/data", took_s=0.001, code=code),))
 
 
 def told(
@@ -83,6 +95,17 @@ CASES = {
     ),
     "files": (replace(LATER, files_open=950), Reason.HOST_FDS, "950 of 1000 file descriptors"),
     "load": (replace(LATER, load=(30, 20, 10)), Reason.HOST_LOAD, "15.0 per CPU"),
+    "load over five minutes": (replace(LATER, load=(3, 9, 3)), Reason.HOST_LOAD, "4.5 per CPU over 5 min"),
+    "load over a quarter of an hour": (
+        replace(LATER, load=(3, 5, 4.2)),
+        Reason.HOST_LOAD,
+        "2.1 per CPU over 15 min",
+    ),
+    "threads": (replace(LATER, tasks=9500), Reason.HOST_THREADS, "9500 of 10000 threads are running (95%"),
+    "a write to a disk turned read-only": (written(errno.EROFS), Reason.HOST_READ_ONLY, "written in /data"),
+    "a write to a failing disk": (written(errno.EIO), Reason.HOST_READ_ONLY, "Input/output error"),
+    "a write to a full disk": (written(errno.ENOSPC), Reason.HOST_DISK, "No space left on device"),
+    "a write that is not allowed": (written(errno.EACCES), Reason.HOST_DISK, "check the folder's owner"),
     "clock": (replace(LATER, wall_s=1020), Reason.HOST_CLOCK, "stepped by 10.0 s"),
 }
 
@@ -188,3 +211,73 @@ async def test_cpu_must_stay_busy_before_it_is_a_problem() -> None:
     async with Look("host", HostOptions(thresholds=limits, profile="production")) as one:
         found = await one.look(3)
     assert found.reason is not Reason.HOST_CPU
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if not is_root() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine may not mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+
+
+def remount(volume: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(volume)], check=True)
+
+
+# A loaded machine has problems of its own, which these tests are not about.
+NOTHING_ELSE = Thresholds(
+    cpu=None, pressure=None, load_per_cpu=None, memory_used=None, loop_lag=None, clock_step=None,
+    files_used=None, disk_used=None, disk_full_in=None,
+)  # fmt: skip
+
+
+async def test_a_volume_remounted_read_only_is_down_and_well_again_when_it_is_mended(volume: Path) -> None:
+    options = HostOptions(disks=(), writes=(str(volume),), thresholds=NOTHING_ELSE)
+    async with Look("host", options) as one:
+        well = await one.look()
+        remount(volume, "ro")
+        broken = await one.look()
+        remount(volume, "rw")
+        again = await one.look()
+    assert (well.state, again.state) == (State.UP, State.UP)
+    assert (broken.state, broken.reason) == (State.DOWN, Reason.HOST_READ_ONLY)
+    assert f"nothing can be written in {volume} (Read-only file system)" in broken.message
+    assert [one.value for one in broken.measures if one.name == "gaia_host_writable"] == [0]
+
+
+async def test_a_full_volume_is_told_by_the_write_that_fails(volume: Path) -> None:
+    (volume / "filler").write_bytes(b"x" * 2**20)
+    options = HostOptions(disks=(), writes=(str(volume),), thresholds=NOTHING_ELSE)
+    async with Look("host", options) as one:
+        found = await one.look()
+        (volume / "filler").write_bytes(b"x" * 2**19)
+        again = await one.look()
+    assert (found.state, found.reason) == (State.DOWN, Reason.HOST_DISK)
+    assert "No space left on device" in found.message
+    assert again.state is State.UP
+
+
+async def test_one_small_file_is_all_that_is_written_and_a_missing_folder_is_not_made(tmp_path: Path) -> None:
+    there, missing = tmp_path / "there", tmp_path / "missing"
+    there.mkdir()
+    options = HostOptions(disks=(), writes=(str(there), str(missing)), thresholds=NOTHING_ELSE)
+    async with Look("host", options) as one:
+        found = await one.look(3)
+    assert found.state is State.UP
+    assert [path.name for path in there.iterdir()] == [".gaia-write-probe"]
+    assert not missing.exists()
+
+
+def test_the_agents_own_folder_is_tried_unless_the_file_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "gaia.yaml"
+    file.write_text(
+        "platform: x\nenvironments: {e: {}}\nagent: {data_dir: /var/lib/gaia}\n"
+        "hosts: {here: {}, other: {writes: [/srv]}}\n"
+    )
+    hosts = load(file, environ={}).scope("e").hosts
+    options = [host.options for host in hosts.values()]
+    assert [one.writes for one in options if isinstance(one, HostOptions)] == [("/var/lib/gaia",), ("/srv",)]

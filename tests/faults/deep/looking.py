@@ -12,7 +12,7 @@ from typing import Self
 
 from checks.catalog import ProbeKit, kind
 from checks.check import Check, Sentinel
-from checks.clock import SystemClock
+from checks.clock import Clock, SystemClock
 from checks.finding import Finding
 from checks.observation import observe
 from checks.reason import Reason
@@ -49,12 +49,13 @@ class Look:
     options: object
     env: str = "production"
     names: Names = field(default_factory=Names)
+    clock: Clock = field(default_factory=SystemClock)
     check: Check = field(init=False)
     target: Target = field(init=False)
     kit: ProbeKit = field(init=False)
 
     def __post_init__(self) -> None:
-        self.kit = ProbeKit(clock=SystemClock(), resolver=self.names)
+        self.kit = ProbeKit(clock=self.clock, resolver=self.names)
         key = TargetKey(env=self.env, service=self.kind, check=self.kind, vantage="agent")
         self.target = Target(key=key, kind=Kind.DATABASE, address=self.kind)
         self.check = kind(self.kind).build(self.target, self.options, self.kit)

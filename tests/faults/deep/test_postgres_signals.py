@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from agent.local.postgres import LocalPostgres
+from checks.clock import SystemClock
 from checks.finding import Finding, State
 from checks.limits import counts, seconds, shares, sizes
 from checks.postgres.options import PostgresOptions
@@ -256,3 +257,35 @@ async def test_the_recommended_role_may_not_do_harm(pg: LocalPostgres, sql: str)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute(sql)
     await connection.close()
+
+
+async def test_a_slot_unused_for_long_is_told_by_any_server(
+    pg: LocalPostgres,
+) -> None:
+    pg.run_sql("SELECT pg_create_physical_replication_slot('idle', true)")
+    try:
+        async with Look("postgres", options(pg, slot_inactive=seconds(0.1, None))) as one:
+            found = await one.until(Reason.PG_SLOT)
+    finally:
+        pg.run_sql("SELECT pg_drop_replication_slot('idle')")
+    assert found.state is State.DEGRADED
+    assert "replication slot idle of" in found.message
+    assert "is unused for" in found.message
+
+
+@pytest.mark.parametrize(("off_s", "words"), [(5.0, "behind the agent's"), (-5.0, "ahead of the agent's")])
+async def test_a_clock_that_differs_from_the_servers_is_told(
+    pg: LocalPostgres, off_s: float, words: str
+) -> None:
+    class Off(SystemClock):
+        def wall_s(self) -> float:
+            return super().wall_s() + off_s
+
+    async with Look("postgres", options(pg, clock_skew=seconds(0.5, 2)), clock=Off()) as one:
+        found = await one.look()
+    async with Look("postgres", options(pg, clock_skew=seconds(0.5, 2))) as one:
+        well = await one.look()
+    assert told(found) == (State.DEGRADED, Reason.HOST_CLOCK)
+    assert words in found.message
+    assert f"the clock of 127.0.0.1:{pg.port}/postgres is 5.0 s" in found.message or "4.9 s" in found.message
+    assert well.state is State.UP
