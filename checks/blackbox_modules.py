@@ -55,9 +55,9 @@ def parse_modules(tree: object) -> Modules:
             options_for(found, "host.example:1", timeout_s=1.0)
             usable[str(name)] = found
         except ModuleError as error:
-            problems[str(name)] = str(error)
+            problems[str(name)] = " ".join(str(error).split())
         except ValueError as error:  # msgspec's ValidationError among them
-            problems[str(name)] = f"modules.{name}: {error}"
+            problems[str(name)] = " ".join(f"modules.{name}: {error}".split())
     return Modules(usable=usable, problems=problems)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.wire.certificate import parse_certificate
+from checks.wire.expiry import chain_evidence
 from tests.faults.certificates import sign
 
 ROOT = sign("Röot, with comma", authority=True)
@@ -49,8 +50,50 @@ def test_a_certificate_cut_off_is_a_value_error(size: int) -> None:
         parse_certificate(DER[:size])
 
 
+def element(tag: int, contents: bytes, lie: int) -> bytes:
+    """One DER element whose length may be wrong."""
+    size = max(0, len(contents) + lie)
+    if size < 0x80:
+        return bytes((tag, size)) + contents
+    long = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(long))) + long + contents
+
+
+TAGS = st.sampled_from(
+    [0x30, 0x31, 0x02, 0x06, 0x17, 0x18, 0x04, 0x01, 0x1E, 0x0C, 0xA0, 0xA3, 0x82, 0x87, 0x05]
+)
+LIES = st.just(0) | st.integers(-2, 2)
+CONTENTS = st.binary(max_size=20) | st.sampled_from(
+    [b"260101000000Z", b"99991231235959Z", b"20260101000000Z", b"\x55\x1d\x11", b"\x55\x04\x03"]
+)
+ELEMENTS = st.recursive(
+    st.builds(element, TAGS, CONTENTS, LIES),
+    lambda inner: st.builds(element, TAGS, st.lists(inner, max_size=7).map(b"".join), LIES),
+    max_leaves=30,
+)
+
+
+@settings(deadline=None)  # a busy machine is no finding
+@given(st.lists(ELEMENTS, max_size=8).map(b"".join))
+def test_anything_shaped_like_der_is_a_certificate_or_a_value_error(inside: bytes) -> None:
+    signed = element(0x30, inside, 0)
+    try_to_parse(element(0x30, signed + element(0x30, b"", 0) + element(0x03, b"\0", 0), 0))
+
+
+@settings(deadline=None)  # a busy machine is no finding
+@given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.binary(min_size=1, max_size=4)), max_size=6))
+def test_a_certificate_damaged_in_many_places_is_read_or_refused(damages: list[tuple[int, bytes]]) -> None:
+    data = bytearray(DER)
+    for at, damage in damages:
+        data[at : at + len(damage)] = damage
+    try_to_parse(bytes(data))
+
+
 def try_to_parse(data: bytes) -> None:
     try:
-        parse_certificate(data)
+        found = parse_certificate(data)
     except ValueError:
         return
+    # What is shown of it is bounded, whatever it says of itself.
+    assert len(found.names) <= 200
+    assert chain_evidence((found,))

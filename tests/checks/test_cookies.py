@@ -16,7 +16,7 @@ def sent(set_cookie: list[str], url: str, *, at: str = "https://a.shop.test/logi
     cookies = Cookies()
     fields = [("content-type", "text/html"), *(("set-cookie", text) for text in set_cookie)]
     cookies.take(request_of(at), fields, now_s=NOW_S)
-    return cookies.line(request_of(url)).decode()
+    return cookies.line(request_of(url)).decode("latin-1")
 
 
 CASES = (

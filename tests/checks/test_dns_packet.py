@@ -106,8 +106,53 @@ def test_a_damaged_message_is_a_message_or_a_packet_error(
     try_to_parse(whole[:at] + damage + whole[at + len(damage) :])
 
 
+LABELS = st.binary(min_size=1, max_size=12).map(lambda raw: bytes((len(raw),)) + raw)
+POINTERS = st.integers(0, 600).map(lambda place: struct.pack("!H", 0xC000 | place))
+NAMES = st.builds(
+    lambda labels, end: b"".join(labels) + end,
+    st.lists(LABELS, max_size=4),
+    st.just(b"\0") | POINTERS | st.binary(max_size=2),
+)
+RECORDS_OF_ANY_KIND = st.builds(
+    lambda name, kind, ttl, data, lie: (
+        name + struct.pack("!HHIH", kind, 1, ttl, max(0, min(65535, len(data) + lie))) + data
+    ),
+    NAMES,
+    st.sampled_from([*CODES.values(), 41, 65, 65280]),
+    st.integers(0, 2**32 - 1),
+    st.binary(max_size=40) | NAMES | st.builds(lambda a, b: b"\0\x0a" + a + b, NAMES, NAMES),
+    st.just(0) | st.integers(-3, 3),
+)
+
+
+@settings(deadline=None)  # a busy machine is no finding
+@given(
+    st.lists(RECORDS_OF_ANY_KIND, max_size=6),
+    st.integers(0, 0xFFFF),
+    st.tuples(*[st.integers(0, 7)] * 3),
+    NAMES,
+)
+def test_anything_shaped_like_a_message_is_one_or_a_packet_error(
+    records: list[bytes], flags: int, counts: tuple[int, int, int], name: bytes
+) -> None:
+    head = struct.pack("!6H", 7, flags, 1, *counts)
+    try_to_parse(head + name + b"\0\x01\0\x01" + b"".join(records))
+
+
+@settings(deadline=None)  # a busy machine is no finding
+@given(st.lists(st.tuples(st.binary(min_size=4, max_size=4), st.integers(0, 2**31 - 1)), max_size=30))
+def test_what_was_written_is_what_is_read(addresses: list[tuple[bytes, int]]) -> None:
+    message = parse_message(reply(*[record("A", data, ttl) for data, ttl in addresses]))
+    assert [(found.data, found.ttl_s) for found in message.answers] == [
+        (".".join(str(byte) for byte in data), ttl) for data, ttl in addresses
+    ]
+
+
 def try_to_parse(data: bytes) -> None:
     try:
-        parse_message(data)
+        message = parse_message(data)
     except PacketError:
         return
+    for found in (*message.answers, *message.authority, *message.additional):
+        assert str(found).isprintable() or "\t" in str(found)
+        assert len(str(found)) < 5 * len(data) + 2000

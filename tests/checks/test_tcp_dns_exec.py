@@ -20,6 +20,7 @@ from checks.finding import Finding
 from checks.observation import observe
 from checks.resolver import CachingResolver
 from checks.target import Kind, Target, TargetKey
+from tests.blackbox_exporter import ask, blackbox_exporter
 from tests.waiting import until
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
@@ -188,6 +189,48 @@ async def test_an_answer_of_a_name_server_gets_its_verdict(answer: Any, options:
     finding = await probe("dns", {**table, "timeout": 0.3, **options})
     transport.close()
     assert verdict(finding) == wanted, finding.message
+
+
+# Why blackbox_exporter's verdict differs where it does.
+DIFFERS = {
+    "matches-not": "its module has no such condition here",
+    "one-too-many": "its module has no such condition here",
+    "ttl": "it knows no shortest TTL",
+    "empty": "to it an empty answer is a right one",
+    "stray-identity": "it takes the first packet that comes for the answer",
+    "stray-question": "it takes the first packet that comes for the answer",
+    "no-response-bit": "it takes the first packet that comes for the answer",
+}
+
+
+async def test_blackbox_exporter_gets_no_dns_answer_right_that_we_get_wrong(tmp_path: Path) -> None:
+    """Its verdict is the same as ours, which the table holds to be right, or is listed with the reason."""
+    modules = {
+        str(name): {
+            "prober": "dns",
+            "timeout": "300ms",
+            "dns": {
+                "query_name": "example.org",
+                "query_type": "A",
+                "preferred_ip_protocol": "ip4",
+                "valid_rcodes": options.get("rcode", ["NOERROR"]),
+            },
+        }
+        for name, _, options, _ in ANSWERS
+    }
+    differing = set()
+    with blackbox_exporter(msgspec.json.encode({"modules": modules}).decode(), tmp_path) as base:
+        for name, answer, _, wanted in ANSWERS:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda answer=answer: Server(answer),  # type: ignore[misc] # mypy reads no defaults here
+                local_addr=("127.0.0.1", 0),
+            )
+            port = transport.get_extra_info("sockname")[1]
+            said = await asyncio.to_thread(ask, base, name, f"127.0.0.1:{port}")
+            transport.close()
+            if ("\nprobe_success 1" in said) != wanted.startswith("up"):
+                differing.add(name)
+    assert differing <= set(DIFFERS)
 
 
 async def test_a_truncated_answer_is_asked_again_over_tcp() -> None:
