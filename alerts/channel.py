@@ -37,6 +37,14 @@ class Channel(Struct, frozen=True, kw_only=True):
     env: str = ""
     calls_itself: bool = True
 
+    @property
+    def keyed(self) -> bool:
+        """Whether the provider keeps an incident open under our key until a message with that key ends it.
+
+        Alertmanager forgets by itself what nobody confirms; chat and mail keep nothing open.
+        """
+        return self.kind in ("pagerduty", "opsgenie")
+
     def takes(self, severity: Severity) -> bool:
         """Whether this severity goes here at all."""
         return severity in self.settings.severities

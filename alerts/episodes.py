@@ -11,7 +11,7 @@ from alerts.batch import Batch, Ending
 from alerts.channel import Channel
 from alerts.machine import Ended
 from alerts.notice import Notice
-from alerts.told import STORM, Told
+from alerts.told import STORM, Told, timeless_key
 from alerts.words import Story, render
 
 
@@ -25,10 +25,14 @@ class Episodes(Struct, kw_only=True):
     told: dict[str, Told]
     told_of: dict[str, Told]
     ended: dict[str, float]
+    timeless: bool = False
 
     @classmethod
-    def of(cls, channels: tuple[Channel, ...], kept: Iterable[Told]) -> Episodes:
-        """What the last process told of: what is open, and what ended lately."""
+    def of(cls, channels: tuple[Channel, ...], kept: Iterable[Told], *, timeless: bool = False) -> Episodes:
+        """What the last process told of: what is open, and what ended lately.
+
+        `timeless`: there was none that is known of, so the next may not know of this one; see `sweep`.
+        """
         told: dict[str, Told] = {}
         ended: dict[str, float] = {}
         for one in kept:
@@ -41,6 +45,7 @@ class Episodes(Struct, kw_only=True):
             told=told,
             told_of={one.fingerprint: one for one in told.values() if one.fingerprint != STORM},
             ended=ended,
+            timeless=timeless,
         )
 
     def open(
@@ -54,7 +59,8 @@ class Episodes(Struct, kw_only=True):
     ) -> None:
         """Tell of it for the first time."""
         called = tuple(dict.fromkeys(channel.receiver for channel in targets))
-        notice_for = _rendered(msgspec.structs.replace(story, called=called))
+        key = timeless_key(story.episode) if self.timeless else ""
+        notice_for = _rendered(msgspec.structs.replace(story, called=called, key=key))
         notice = notice_for(None)
         told = Told(
             episode=story.episode,
@@ -72,6 +78,7 @@ class Episodes(Struct, kw_only=True):
             channels=tuple(channel.name for channel in targets),
             listed=listed,
             updated_at_s=story.at_s,
+            key=key,
         )
         self.keep(told, batch)
         batch.outbox.extend((channel.name, 0, notice_for(channel.settings.timezone)) for channel in targets)
@@ -80,12 +87,12 @@ class Episodes(Struct, kw_only=True):
         """Say more about it to these channels."""
         seq = told.seq + 1
         self.keep(msgspec.structs.replace(told, seq=seq, updated_at_s=story.at_s), batch)
-        notice_for = _rendered(story)
+        notice_for = _rendered(msgspec.structs.replace(story, key=told.key))
         batch.outbox.extend((name, seq, notice_for(self._zone(name))) for name in names)
 
     def widen(self, told: Told, story: Story, names: tuple[str, ...], batch: Batch) -> None:
         """Tell more channels of it, as if for the first time."""
-        notice_for = _rendered(story)
+        notice_for = _rendered(msgspec.structs.replace(story, key=told.key))
         new = [name for name in names if name not in told.channels]
         batch.outbox.extend((name, 0, notice_for(self._zone(name))) for name in new)
         self.keep(msgspec.structs.replace(told, channels=(*told.channels, *new)), batch)
@@ -98,7 +105,8 @@ class Episodes(Struct, kw_only=True):
             self.ended[told.component] = story.at_s
         batch.episodes.append(msgspec.structs.replace(told, resolved_at_s=story.at_s, ended=reason.value))
         spared = frozenset(channel.name for channel in self.channels if not channel.settings.send_resolved)
-        batch.endings.append(Ending(notice=render(story), channels=told.channels, spared=spared))
+        ended = render(msgspec.structs.replace(story, key=told.key))
+        batch.endings.append(Ending(notice=ended, channels=told.channels, spared=spared))
 
     def keep(self, told: Told, batch: Batch) -> None:
         """Write down how it stands."""

@@ -95,6 +95,14 @@ class Evidence:
         if watch is not None:
             watch.take(observation, verdict)
 
+    def stepped_back(self, by_s: float) -> None:
+        """The wall clock was set back by so much."""
+        self._began_s -= by_s
+        for watch in self.watches.values():
+            watch.stepped_back(by_s)
+        for window in self._logs.values():
+            window.began_s -= by_s
+
     def requests(self, sample: RequestSample) -> None:
         """Take in one source's counters."""
         ledger = self._ledgers.get(sample.service)

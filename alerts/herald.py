@@ -76,6 +76,7 @@ class Herald(Struct):
         logged: Callable[[str, float], tuple[str, ...]],
         examples: Examples,
         episodes: Iterable[Told] = (),
+        timeless: bool = False,
     ) -> Herald:
         """A herald for a plan, with what the last process told of: what is open, and what ended lately.
 
@@ -88,7 +89,7 @@ class Herald(Struct):
             active=active,
             watches=watches,
             logged=logged,
-            episodes=Episodes.of(channels(plan.receivers, plan.env), episodes),
+            episodes=Episodes.of(channels(plan.receivers, plan.env), episodes, timeless=timeless),
             examples=examples,
             changes=deque(maxlen=_CHANGES_KEPT),
             suspects=(),

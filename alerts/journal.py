@@ -53,7 +53,9 @@ _ROOM_BYTES: Final = 1 << 20
 class Journal:
     """The only door to the file. Used from one thread. `path` None keeps everything in memory.
 
-    `room_bytes` are kept free inside the file, so that a full disk refuses no transaction at once.
+    `fresh`: it remembers no process before this one. `unswept`: what such a process leaves open may still be
+    (see `alerts.sweep`). `room_bytes` are kept free inside the file, so that a full disk refuses no
+    transaction at once.
     """
 
     def __init__(self, path: Path | None = None, *, room_bytes: int = _ROOM_BYTES) -> None:
@@ -61,11 +63,27 @@ class Journal:
         self._room_bytes = room_bytes
         self._listeners: list[Callable[[tuple[OutboxRow, ...]], None]] = []
         self.trouble: str | None = None
+        self.fresh = self.unswept = False
         try:
             self._db = _opened(path)
         except sqlite3.DatabaseError as error:
             self._db = self._fresh_after(error)
+        self._begin()
         self._keep_room()
+
+    def _begin(self) -> None:
+        """Find out whether there was a process before this one, and whether its traces were swept."""
+        known = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        self.fresh = "alive" not in known
+        self.unswept = self.fresh or "unswept" in known
+        if self.fresh:
+            with suppress(sqlite3.Error):
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('unswept', '')")
+
+    def swept(self) -> None:
+        """What agents without memory may have left open is ended."""
+        self.unswept = False
+        self._written(lambda: self._db.execute("DELETE FROM meta WHERE key = 'unswept'"))
 
     def on_outbox(self, listener: Callable[[tuple[OutboxRow, ...]], None]) -> None:
         """Call `listener` with the rows of each later commit, after it is on disk."""

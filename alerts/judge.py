@@ -35,6 +35,7 @@ from alerts.requests import ErrorLog, RequestExample, RequestSample
 from alerts.roster import Roster
 from alerts.silence import Silence
 from alerts.story import Change
+from alerts.sweep import Sweep
 from alerts.view import AlertView, Transition, view_of
 from checks.observation import Observation
 from checks.target import TargetKey
@@ -72,10 +73,12 @@ class Judge:
             watches=self._evidence.by_component,
             logged=self._evidence.logged_lately,
             episodes=(*journal.episodes(only_open=True), *journal.episodes(limit=_LATELY)),
+            timeless=journal.fresh,
         )
         self._evaluation = Evaluation(
             evidence=self._evidence, roster=self._roster, herald=self._herald, quiet=self._quiet
         )
+        self._sweep = Sweep(plan, self._evidence, self._roster.order, now_s) if journal.unswept else None
         for service, mark, at_s in journal.log_kinds():
             self._evidence.remember(service, mark, at_s)
         self._resume(now_s)
@@ -285,6 +288,8 @@ class Judge:
         self._isolation.replan(plan.targets, plan.canaries, plan.interval_s)
         self._roster.arrange(plan)
         self._herald.replan(plan)
+        if self._sweep is not None:
+            self._sweep.replan(plan, self._roster.order)
         batch = Batch()
         transitions: list[Transition] = []
         for old in before.values():
@@ -343,7 +348,8 @@ class Judge:
         self._herald.resolved(ghost, reason, batch, now_s)
 
     def _stepped_back(self, by_s: float) -> None:
-        """The wall clock was set back: what others confirmed until a wall second ends that much earlier."""
+        """The wall clock was set back: what was seen, and until when others confirm, is that much earlier."""
+        self._evidence.stepped_back(by_s)
         for instance in self._roster.on():
             if instance.source is Source.EXTERNAL and instance.ends_at_s > 0:
                 instance.ends_at_s -= by_s
@@ -366,9 +372,23 @@ class Judge:
             self._quiet.mark(on, self._plan.maintenance, self._herald.graph, now_s)
             self._herald.settle(on, batch, now_s, whole=not only, blind=self._blind())
         batch.log_kinds += self._evidence.log_kinds(now_s)
+        if not only:
+            self._swept(batch, now_s)
         if batch:
             self._journal.commit(batch, now_s)
         return tuple(transitions)
+
+    def _swept(self, batch: Batch, now_s: float) -> None:
+        """A little of the sweep that follows a start without memory."""
+        if self._sweep is None or self._isolation.holds:
+            return
+        if self._sweep.over:
+            # What it said last is on disk by now.
+            self._sweep = None
+            self._journal.swept()
+            return
+        episodes = self._herald.episodes
+        self._sweep.step(episodes.channels, episodes.told_of, batch, now_s)
 
     def _blind(self) -> str:
         if not self._isolation.holds:

@@ -184,10 +184,10 @@ class Lane:
         await self._deliver(self._together(ready, now))
 
     def _ready(self, now: float) -> list[_Waiting]:
-        """The first row of each episode, if its time has come."""
+        """The first row of each episode, or of each key that several share, if its time has come."""
         first: dict[str, _Waiting] = {}
         for one in self._queue:
-            first.setdefault(one.notice.episode, one)
+            first.setdefault(one.notice.dedup_key, one)
         return [one for one in first.values() if one.due <= now]
 
     def _wait_s(self, now: float, *, ready: bool) -> float:

@@ -17,6 +17,7 @@ _FLAP_CHANGES: Final = 4
 FLAP_WINDOW_S: Final = 1800.0
 _NO_TRAFFIC_RESOLVES_S: Final = 900.0
 _VERIFY_TICKS: Final = 2
+_AHEAD_S: Final = 5.0
 
 
 class Phase(StrEnum):
@@ -158,11 +159,13 @@ def _seen_at_s(standing: Standing, passed_s: float, now_s: float) -> float:
 
 def _count(standing: Standing, reading: Reading, now_s: float) -> Standing:
     """Count fresh looks and end a pause."""
-    fresh = reading.looks if reading.at_s > standing.seen_at_s else 0
+    # What lies ahead was seen before the clock was set back, and must not make later looks seem old.
+    ahead = reading.at_s > now_s + _AHEAD_S
+    fresh = reading.looks if reading.at_s > standing.seen_at_s and not ahead else 0
     bad = reading.outcome is Outcome.BAD
     return msgspec.structs.replace(
         standing,
-        seen_at_s=max(standing.seen_at_s, reading.at_s),
+        seen_at_s=standing.seen_at_s if ahead else max(standing.seen_at_s, reading.at_s),
         bads=standing.bads + fresh if bad else 0,
         goods=0 if bad else standing.goods + fresh,
         paused_s=standing.paused_s + _unknown_for(standing, now_s),

@@ -26,6 +26,7 @@ class NoticeKind(StrEnum):
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """One message, rendered when it happened. `episode` is the deduplication key everywhere.
 
+    Only an agent without memory gives a provider another one, `key`, which the next such agent can know.
     `title` is one line whose first 80 characters stand alone; `sms` has at most 160 characters of GSM-7;
     `body` is (heading, text) in the order to be read, the heading empty for the opening line. Times are wall
     seconds. `merged` are the notices a digest stands for. Nothing in here is secret.
@@ -52,6 +53,12 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[tuple[str, str], ...] = ()
     repeated: bool = False
     merged: tuple[Notice, ...] = ()
+    key: str = ""
+
+    @property
+    def dedup_key(self) -> str:
+        """Under which key a provider that merges messages keeps this one."""
+        return self.key or self.episode
 
     @property
     def text(self) -> str:

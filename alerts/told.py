@@ -9,10 +9,16 @@ from alerts.rule import Severity
 STORM = "storm"
 
 
+def timeless_key(episode: str) -> str:
+    """The key under which any agent without memory tells an alert: its episode but for the time."""
+    return episode.partition(":")[0]
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What was told of one episode, to which channels. `fingerprint` is `storm` for a digest of many.
 
-    `listed` are the fingerprints of alerts told only as part of this one. Times are wall seconds.
+    `listed` are the fingerprints of alerts told only as part of this one; `key` is the provider's key where
+    it is not the episode. Times are wall seconds.
     """
 
     episode: str
@@ -39,6 +45,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     silenced: bool = False
     resolved_at_s: float | None = None
     ended: str | None = None
+    key: str = ""
 
     def acked(self, now_s: float) -> bool:
         """Whether somebody has taken it; stops reminders and escalation."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from struct import Struct as Packing
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from checks.finding import State
@@ -159,6 +160,13 @@ class Watch:
         self._calm = self._calm + 1 if well else 0
         if self._tracked:
             self._track(observation)
+
+    def stepped_back(self, by_s: float) -> None:
+        """The wall clock was set back: what was seen so long ago was seen so much earlier by the new one."""
+        self.known_at_s -= by_s
+        self.woke_at_s -= by_s
+        if self.latest is not None:
+            self.latest = msgspec.structs.replace(self.latest, at_s=self.latest.at_s - by_s)
 
     def calm(self, now_s: float) -> bool:
         """Whether every look that is remembered was plainly good: then no rule over looks can be bad."""

@@ -64,6 +64,7 @@ class Story(Struct, frozen=True, kw_only=True):
     note: str = ""
     called: tuple[str, ...] = ()
     example: str = ""
+    key: str = ""
 
 
 def render(story: Story, zone: str | None = None) -> Notice:
@@ -89,6 +90,7 @@ def render(story: Story, zone: str | None = None) -> Notice:
         affected=story.affected,
         also=story.also,
         links=_links(story, link),
+        key=story.key,
     )
 
 

@@ -45,7 +45,7 @@ class OpsgenieNotifier:
         url = self._options.url.rstrip("/")
         payload: dict[str, object]
         if notice.kind is NoticeKind.RESOLVE:
-            url += f"/{quote(notice.episode, safe='')}/close?identifierType=alias"
+            url += f"/{quote(notice.dedup_key, safe='')}/close?identifierType=alias"
             payload = {"source": "Gaia", "note": notice.text[:_DESCRIPTION_LIMIT]}
         else:
             payload = self._alert(notice)
@@ -64,7 +64,7 @@ class OpsgenieNotifier:
     def _alert(self, notice: Notice) -> dict[str, object]:
         return {
             "message": notice.title[:_MESSAGE_LIMIT],
-            "alias": notice.episode,
+            "alias": notice.dedup_key,
             "description": notice.text[:_DESCRIPTION_LIMIT],
             "entity": notice.component,
             "source": "Gaia",

@@ -54,7 +54,7 @@ class PagerdutyNotifier:
     def _event(self, notice: Notice) -> dict[str, object]:
         event: dict[str, object] = {
             "routing_key": self._options.routing_key.reveal(),
-            "dedup_key": notice.episode,
+            "dedup_key": notice.dedup_key,
             "event_action": "resolve" if notice.kind is NoticeKind.RESOLVE else "trigger",
             "client": "Gaia",
         }

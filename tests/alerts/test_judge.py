@@ -521,6 +521,22 @@ def test_a_clock_that_steps_back_neither_fires_nor_resolves(world: World) -> Non
     assert world.alert("database_down", "postgres").state is Phase.FIRING
 
 
+def test_after_a_clock_was_set_back_two_good_looks_resolve(world: World) -> None:
+    world.fail("postgres")
+    world.now_s -= 5000
+    world.pass_s(30, looks=False)
+    assert world.alert("database_down", "postgres").state is Phase.FIRING
+    world.heal("postgres")
+    world.pass_s(60)
+    assert world.said() == ["trigger database_down postgres", "resolve database_down postgres"]
+
+
+def test_after_a_clock_was_set_back_a_source_that_is_seen_no_more_is_told(world: World) -> None:
+    world.now_s -= 5000
+    world.pass_s(120, looks=False)
+    assert world.states()["no_data postgres"] == "firing"
+
+
 def test_a_clock_that_is_set_back_just_before_a_restart_holds_up_no_resolve(tmp_path: Path) -> None:
     world = World(path=tmp_path / "journal.db")
     world.pass_s(30)
