@@ -42,7 +42,7 @@ def digest_of(notices: list[Notice], number: int) -> Notice:
         fired_at_s=min(one.fired_at_s for one in notices),
         resolved_at_s=first.resolved_at_s,
         affected=places[:_LISTED],
-        links=first.links[:1],
+        links=tuple((label, f"{url.partition('/i/')[0]}/") for label, url in first.links[:1] if "/i/" in url),
         also=tuple(one.episode for one in notices),
         merged=tuple(notices),
     )

@@ -147,7 +147,7 @@ class Dispatcher:
         now_s = self._clock.wall_s()
         tried = [one for one in self._channels if one.receiver == receiver]
         names = tuple(one.name for one in tried)
-        notice = _test_notice(tried[0].env if tried else "", author, now_s)
+        notice = test_notice(tried[0].env if tried else "", author, now_s)
         self._journal.commit(Batch(outbox=[(name, 0, notice) for name in names]), now_s)
         return Trial(channels=names, episode=notice.episode)
 
@@ -226,7 +226,8 @@ def _maybe_sent(row: OutboxRow) -> OutboxRow:
     return replace(row, notice=msgspec.structs.replace(row.notice, repeated=True))
 
 
-def _test_notice(env: str, author: str, now_s: float) -> Notice:
+def test_notice(env: str, author: str, now_s: float) -> Notice:
+    """A message that asks only whether it arrives."""
     title = f"{env.upper()} · test message from Gaia, asked for by {author}"
     return Notice(
         kind=NoticeKind.TEST,

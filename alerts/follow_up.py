@@ -16,7 +16,7 @@ from alerts.notice import NoticeKind
 from alerts.plan import JudgePlan
 from alerts.rule import Severity
 from alerts.told import STORM, Told
-from alerts.words import Story
+from alerts.words import Story, span
 
 Retell = Callable[[Told, NoticeKind, str], Story]
 
@@ -91,7 +91,7 @@ class FollowUp(Struct, frozen=True, kw_only=True):
         if self.now_s - told.told_at_s < step.after:
             return
         names = tuple(one.name for one in self.episodes.channels if one.receiver == step.receiver)
-        story = self.retell(told, NoticeKind.TRIGGER, f"{UNTAKEN} for {step.after}")
+        story = self.retell(told, NoticeKind.TRIGGER, f"{UNTAKEN} for {span(step.after)}")
         escalated = msgspec.structs.replace(told, escalated=told.escalated + 1)
         self.episodes.widen(escalated, story, names, batch)
 

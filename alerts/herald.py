@@ -313,7 +313,7 @@ class Herald(Struct):
             instance,
             NoticeKind.UPDATE,
             self._around(now_s),
-            note="comes and goes, held open until stable for 30 min",
+            note="comes and goes: held open until stable for 30 min",
             told=told,
         )
         self.episodes.again(told, story, told.channels, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,10 @@ class NoticeKind(StrEnum):
     RESOLVE = "resolve"
     TEST = "test"
     REPORT = "report"
+
+
+# These end an episode without anybody having seen that it is well.
+NOT_SEEN_WELL: Final = frozenset({"rule_removed", "target_removed", "expired"})
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +64,17 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     def dedup_key(self) -> str:
         """Under which key a provider that merges messages keeps this one."""
         return self.key or self.episode
+
+    @property
+    def well(self) -> bool:
+        """Whether it is over and was seen to be well."""
+        return self.kind is NoticeKind.RESOLVE and self.ended not in NOT_SEEN_WELL
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """The body without an opening line that the title says already."""
+        (heading, opening), *rest = self.body or (("", ""),)
+        return tuple(rest) if not heading and opening in self.title else self.body
 
     @property
     def text(self) -> str:

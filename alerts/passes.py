@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from alerts.notice import Notice, NoticeKind
+from alerts.told import STORM
 from checks.secret import Secret
 
 _LASTS_S: Final = 86400
@@ -43,11 +44,10 @@ def dressed(notice: Notice, token: Secret | None, now_s: float) -> Notice:
     if not token or page is None or over or notice.merged:
         return notice
     given = issue(token, notice.episode, now_s)
-    links = (
-        ("Acknowledge", f"{page}?pass={given}#take"),
-        *notice.links,
-        ("Silence", f"{page}?pass={given}#silence"),
-    )
+    links = (("Acknowledge", f"{page}?pass={given}#take"), *notice.links)
+    # Many at once have no one name to be silenced by.
+    if not notice.episode.startswith(STORM):
+        links = (*links, ("Silence", f"{page}?pass={given}#silence"))
     return msgspec.structs.replace(notice, links=links)
 
 

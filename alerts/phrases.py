@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from alerts.rule import Rule, TargetStateRule, signal
+from alerts.rule import (
+    ErrorRatioRule,
+    MeasureRule,
+    Rule,
+    SlowProbesRule,
+    SlowRequestRatioRule,
+    TargetStateRule,
+    signal,
+)
 
 _WHAT: Final = {
     "slow_probes": "answers slowly or not at all",
@@ -29,3 +37,17 @@ def what(rule: Rule) -> str:
     if isinstance(rule, TargetStateRule):
         return f"is {' or '.join(rule.states)}"
     return _WHAT[signal(rule)]
+
+
+def limit_of(rule: Rule) -> str:
+    """What would still be well, with how long it may last; empty where there is no number."""
+    match rule:
+        case ErrorRatioRule() | SlowRequestRatioRule():
+            windows = f"{rule.over} and {rule.and_over}" if rule.and_over is not None else f"{rule.over}"
+            return f"{rule.above} over {windows}"
+        case SlowProbesRule():
+            return f"{rule.slower_than}, {rule.at_least} of {rule.out_of} looks"
+        case MeasureRule(above=above, below=below):
+            return f"at most {above}" if above is not None else f"at least {below}"
+        case _:
+            return ""

@@ -61,7 +61,7 @@ def storm_story(
         labels={
             "alertname": "many_at_once", "env": around.plan.env, "severity": Severity(severity).value,
         },
-        what=f"has {len(instances)} things wrong at once" if instances else "many things were wrong at once",
+        what=_counted(len(instances)),
         evidence=evidence,
         at_s=around.now_s,
         fired_at_s=began_s,
@@ -74,6 +74,13 @@ def storm_story(
         ended=Ended.RECOVERED.value if resolve else "",
         note=note,
     )  # fmt: skip
+
+
+def _counted(number: int) -> str:
+    """One alone is told together with those that were told just before it."""
+    if number > 1:
+        return f"has {number} things wrong at once"
+    return "has 1 more thing wrong" if number else "many things were wrong at once"
 
 
 def likely_roots(instances: list[Instance], around: Surroundings) -> list[str]:
@@ -185,6 +192,6 @@ def _changes(around: Surroundings, since_s: float) -> tuple[str, ...]:
 
 
 def _most(counted: Counter[str]) -> str:
-    top = ", ".join(f"{name} {count}" for name, count in counted.most_common(_TOP))
+    top = ", ".join(f"{name} {count}" if count > 1 else name for name, count in counted.most_common(_TOP))
     rest = len(counted) - _TOP
     return f"{top} and {rest} more" if rest > 0 else top

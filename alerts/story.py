@@ -11,7 +11,7 @@ from alerts.examples import Examples
 from alerts.instance import Instance
 from alerts.machine import Ended
 from alerts.notice import NoticeKind
-from alerts.phrases import what
+from alerts.phrases import limit_of, what
 from alerts.plan import Graph, JudgePlan
 from alerts.reading import Outcome
 from alerts.rule import ErrorLogRateRule, NewErrorLogRule
@@ -86,6 +86,7 @@ def story_of(
         first_step=rule.first_step or "",
         runbook=rule.runbook or instance.annotations.get("runbook_url", ""),
         external_url=around.plan.external_url,
+        limit=limit_of(rule),
         value=reading.value,
         threshold=reading.threshold,
         resolved_at_s=around.now_s if kind is NoticeKind.RESOLVE else None,
@@ -97,7 +98,11 @@ def story_of(
 def _evidence(instance: Instance) -> str:
     """What is known now; where nothing is, what was known last, and that it is no longer."""
     reading, worst = instance.reading, instance.worst
-    if reading.outcome is not Outcome.UNKNOWN or worst is None or not instance.standing.firing:
+    if worst is None or not instance.standing.firing:
+        return reading.text
+    if reading.outcome is Outcome.GOOD:
+        return f"{worst.text}; now {reading.text}"
+    if reading.outcome is not Outcome.UNKNOWN:
         return reading.text
     return f"{worst.text}; now nothing is known: {reading.text}" if worst.text else reading.text
 

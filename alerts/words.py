@@ -11,9 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from alerts.notice import Notice, NoticeKind
+from alerts.notice import NOT_SEEN_WELL, Notice, NoticeKind
 from alerts.rule import Severity
-from checks.units import Duration
 
 _SMS_LIMIT: Final = 160
 _SMS_ENOUGH: Final = 80
@@ -30,8 +29,6 @@ _REASONS: Final = {
     "target_removed": "it is no longer watched",
     "expired": "its sender stopped confirming it",
 }
-# These end the message without anybody having seen that it is well.
-_NOT_SEEN_WELL: Final = frozenset({"rule_removed", "target_removed", "expired"})
 
 
 class Story(Struct, frozen=True, kw_only=True):
@@ -62,6 +59,7 @@ class Story(Struct, frozen=True, kw_only=True):
     resolved_at_s: float | None = None
     ended: str = ""
     note: str = ""
+    limit: str = ""
     called: tuple[str, ...] = ()
     example: str = ""
     key: str = ""
@@ -101,18 +99,22 @@ def _env(story: Story) -> str:
 def _title(story: Story, zone: str | None) -> str:
     env = _env(story)
     if story.kind is NoticeKind.RESOLVE:
-        subject = f"{story.component} {story.what}".strip()
-        return f"{env} · {_over(story)}: {subject} · {_after(story)}"
-    where = f"{env} · {story.component}" if story.component else env
-    note = f", {story.note}" if story.note else ""
+        return f"{env} · {_over(story)}: {_said(story, story.what)} · {_after(story)}"
+    # What the note explains further stands in the body.
+    note = f", {story.note.partition(': ')[0]}" if story.note else ""
     if story.kind is NoticeKind.REMINDER:
-        lasts = span(story.at_s - story.fired_at_s)
-        return f"{where} {_still(story.what)} after {lasts}{note}: {story.evidence}"
-    return f"{where} {story.what}{note}: {story.evidence} · since {_shown(story.since_s, zone)}"
+        said = f"{_said(story, _still(story.what))} after {span(story.at_s - story.fired_at_s)}{note}"
+        return f"{env} · {said}: {story.evidence}"
+    return f"{env} · {_said(story, story.what)}{note}: {story.evidence} · since {_shown(story.since_s, zone)}"
+
+
+def _said(story: Story, what: str) -> str:
+    """`postgres is down`; of the platform as a whole just what it is that is wrong."""
+    return f"{story.component} {what}" if story.component else what.removeprefix("has ")
 
 
 def _over(story: Story) -> str:
-    return "closed" if story.ended in _NOT_SEEN_WELL else "resolved"
+    return "closed" if story.ended in NOT_SEEN_WELL else "resolved"
 
 
 def _after(story: Story) -> str:
@@ -126,24 +128,24 @@ def _still(what: str) -> str:
 
 
 def _body(story: Story, zone: str | None) -> tuple[tuple[str, str], ...]:
-    where = story.component or "the platform"
     over = story.kind is NoticeKind.RESOLVE
     if over:
         now = f". Now: {story.evidence}" if story.evidence else ""
-        opening = f"{where} {story.what}: {_over(story)} {_after(story)}{now}"
+        opening = f"{_said(story, story.what)}: {_over(story)} {_after(story)}{now}"
     else:
         what = _still(story.what) if story.kind is NoticeKind.REMINDER else story.what
-        opening = f"{where} {what}: {story.evidence}"
+        opening = f"{_said(story, what)}: {story.evidence}"
     noticed = f", noticed {clock(story.fired_at_s)}" if story.fired_at_s - story.since_s >= 1 else ""
     lines = [
         ("", opening),
         ("Since", f"{_shown(story.since_s, zone)} on {day(story.since_s)}{noticed}"),
         ("For example", story.example),
+        ("Limit", "" if over else story.limit),
         ("Note", story.note),
-        ("Affected", ", ".join(story.affected)),
-        ("Also, not called for", "; ".join(story.also)),
-        ("Likely cause", "; ".join(story.causes)),
-        ("Changed", "; ".join(story.changes)),
+        ("Affected", "" if over else ", ".join(story.affected)),
+        ("Still wrong" if over else "Also, not called for", "; ".join(story.also)),
+        ("Likely cause", "" if over else "; ".join(story.causes)),
+        ("Changed", "" if over else "; ".join(story.changes)),
         ("First step", "" if over else story.first_step),
         ("Called", ", ".join(story.called)),
     ]
@@ -159,10 +161,11 @@ def _sms(story: Story, link: str) -> str:
     """160 places of GSM-7: what it is comes first and keeps half of them, whatever else there is to say."""
     env = _env(story)
     if story.kind is NoticeKind.RESOLVE:
-        subject = gsm(f"{env} {_over(story).upper()} {story.component} {story.what}", limit=_SMS_ENOUGH + 20)
+        said = _said(story, story.what)
+        subject = gsm(f"{env} {_over(story).upper()} {said}", limit=_SMS_ENOUGH + 20)
         return gsm(f"{subject}, {_after(story)}.", limit=_SMS_LIMIT)
     what = _still(story.what) if story.kind is NoticeKind.REMINDER else story.what
-    note = f", {story.note}" if story.note else ""
+    note = f", {story.note.partition(': ')[0]}" if story.note else ""
     since, tail = f" Since {clock(story.since_s, seconds=False)}.", ""
     affects = gsm(f"Affects {', '.join(story.affected)}.", limit=50) if story.affected else ""
     # A link to the agent's own loopback leads nowhere from a telephone.
@@ -170,8 +173,8 @@ def _sms(story: Story, link: str) -> str:
         if part and septets(since + tail) + septets(part) < _SMS_LIMIT - _SMS_ENOUGH:
             tail = f" {part}{tail}"
     tail = since + tail
-    head = f"{env} {story.component}".strip()
-    said = gsm(f"{head} {what}{note}: {story.evidence}".rstrip(".: "), limit=_SMS_LIMIT - 1 - septets(tail))
+    words = f"{env} {_said(story, what)}{note}: {story.evidence}".rstrip(".: ")
+    said = gsm(words, limit=_SMS_LIMIT - 1 - septets(tail))
     return f"{said}{'' if said.endswith('.') else '.'}{tail}"
 
 
@@ -225,5 +228,8 @@ def span(seconds: float) -> str:
     if whole < 3600:
         minutes, rest = divmod(whole, 60)
         return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours} h {rest // 60} min" if rest >= 60 else str(Duration(whole)).replace("h", " h")
+    if whole < 86400:
+        hours, minutes = divmod(whole // 60, 60)
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(whole // 3600, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"

@@ -40,7 +40,7 @@ def chat(notice: Notice) -> str:
     links = _links(notice)
     room = _CHAT_LIMIT - len(links)
     kept = ""
-    for line in notice.text.split("\n"):
+    for line in [f"{heading}: {text}" if heading else text for heading, text in notice.details]:
         if len(kept) + len(line) + 1 > room:
             kept = kept or line[: room - 1] + "…"
             break

@@ -41,6 +41,8 @@ class ConsoleNotifier:
 def line(notice: Notice, *, colour: bool = False) -> str:
     """`12:03:20  PAGE  PROD · postgres is down: ... | affects auth, asset, chat`."""
     word = _WORDS.get(notice.kind, "PAGE" if notice.severity is Severity.PAGE else "CHAT")
+    if word == "OK" and not notice.well:
+        word = "CLOSED"
     shown = f"{_COLOURS.get(word, '')}{word:<6}\x1b[0m" if colour else f"{word:<6}"
     affected = f" | affects {', '.join(notice.affected)}" if notice.affected and word != "OK" else ""
     again = " (possibly repeated)" if notice.repeated else ""

@@ -36,8 +36,8 @@ def _headline(notice: Notice) -> str:
 
 
 def _colour(notice: Notice) -> str:
-    if notice.kind is NoticeKind.RESOLVE:
-        return _UP
+    if notice.kind in (NoticeKind.RESOLVE, NoticeKind.TEST, NoticeKind.REPORT):
+        return _UP if notice.well else _QUIET
     return _DOWN if notice.severity is Severity.PAGE else _DEGRADED
 
 

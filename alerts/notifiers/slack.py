@@ -100,7 +100,9 @@ class SlackNotifier:
 def mrkdwn(notice: Notice) -> str:
     """The notice in Slack's own markup; `& < >` of any field cannot become markup. Links are never cut."""
     lines = [f"{_icon(notice)} *{_escaped(notice.title)}*"]
-    lines += [f"*{heading}* {_escaped(text)}" if heading else _escaped(text) for heading, text in notice.body]
+    lines += [
+        f"*{heading}* {_escaped(text)}" if heading else _escaped(text) for heading, text in notice.details
+    ]
     if notice.repeated:
         lines.append("_possibly repeated_")
     links = _links(notice)
@@ -117,8 +119,8 @@ def thread_line(notice: Notice) -> str:
 
 
 def _icon(notice: Notice) -> str:
-    if notice.kind is NoticeKind.RESOLVE:
-        return ":white_check_mark:"
+    if notice.kind in (NoticeKind.RESOLVE, NoticeKind.TEST, NoticeKind.REPORT):
+        return ":white_check_mark:" if notice.well else ":information_source:"
     return ":rotating_light:" if notice.severity is Severity.PAGE else ":warning:"
 
 

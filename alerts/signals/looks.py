@@ -143,7 +143,7 @@ def no_data(
         return Reading(
             outcome=Outcome.BAD,
             at_s=now_s,
-            text=f"nothing known for {_span(age_s)}: we cannot see it, which does not mean that it is down",
+            text=f"nothing known for {_span(age_s)}, which does not mean that it is down",
             value=age_s,
             threshold=limit_s,
         )

@@ -113,7 +113,7 @@ def test_when_all_targets_are_down_but_a_canary_answers_there_is_one_message() -
     _cut(world, answered=True)
     _time(world, 30, answered=True)
     assert world.said() == ["trigger many_at_once"]
-    assert "has 10 things wrong at once" in world.told()[0].title
+    assert "PROD · 10 things wrong at once" in world.told()[0].title
     world.down = set()
     _time(world, 60, answered=True)
     assert world.said() == ["trigger many_at_once", "resolve many_at_once"]
