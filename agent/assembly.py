@@ -36,6 +36,7 @@ from agent.secrets import secrets
 from agent.settings import Settings, StartError
 from agent.telemetry.scrape import Scraped, Scraper
 from agent.telemetry.traffic import Traffic, Witness
+from agent.telemetry_watches import COMPONENT
 from agent.trace_path import trace_route
 from agent.vitals import Gap, Vitals
 from agent.watching import Watching
@@ -287,6 +288,7 @@ class Agent:
             examples=self._judgements[env].example,
         )
         receiving.place(scope)
+        self._watching.figures = receiving.figures
         return receiving
 
     def _judgement(self, scope: Scope) -> Judgement:
@@ -307,9 +309,9 @@ def _probing(watching: Watching, scope: Scope) -> ProbeEndpoint:
 
 
 def _measures(placed: Iterable[Watch]) -> tuple[MeasureInfo, ...]:
-    return tuple(
-        info for name in dict.fromkeys(watch.kind for watch in placed) for info in kind(name).measures
-    )
+    # What the agent looks at in itself is no kind of check, and its numbers are metrics anyway.
+    kinds = dict.fromkeys(watch.kind for watch in placed if watch.kind != COMPONENT)
+    return tuple(info for name in kinds for info in kind(name).measures)
 
 
 def _traffic(scope: Scope) -> Traffic:

@@ -18,7 +18,7 @@ from checks.target import Kind, Target, TargetKey
 from checks.units import Duration
 
 # Where the agent itself stands; services are seen from where their users or peers stand.
-_HERE: Final = "agent"
+HERE: Final = "agent"
 _BEATS_PER_S: Final = 50
 _MOST_HELD: Final = 1000
 _USUAL_HEARTBEAT: Final = Duration(1)
@@ -82,7 +82,7 @@ def _component(
     scope: Scope, component: Database | Broker | Host, what: Kind, kit: ProbeKit
 ) -> Iterator[Watch]:
     url = "" if isinstance(component, Host) else component.url
-    target = _target(scope, component.name, what, component.kind, _HERE, url)
+    target = _target(scope, component.name, what, component.kind, HERE, url)
     yield _watch(scope, target, component.kind, component.options, component, kit)
     yield from _extra(scope, component, what, kit)
 
@@ -94,7 +94,7 @@ def _extra(
         address = getattr(check.options, "url", None) or getattr(check.options, "address", None) or check.name
         # What is wrong with its machines is not said of the service: rules tell the two apart by kind.
         looked_at = Kind.MACHINE if check.kind == "machines" else what
-        target = _target(scope, component.name, looked_at, check.name, _HERE, address)
+        target = _target(scope, component.name, looked_at, check.name, HERE, address)
         yield _watch(scope, target, check.kind, check.options, component, kit, check)
 
 

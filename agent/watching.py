@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from agent.board import Board, EventKind
 from agent.platform.scope import Scope
 from agent.prober import Look, Prober, Watch
+from agent.telemetry_watches import destination_watches
 from agent.watches import watches
 from checks.apps import Ask, Asker, proxied_app
 from checks.catalog import ProbeKit
@@ -16,6 +18,9 @@ from checks.clock import Clock
 from checks.observation import Occasion
 from checks.resolver import CachingResolver
 from checks.target import Kind, TargetKey
+
+if TYPE_CHECKING:
+    from agent.telemetry.figures import Figures
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +32,8 @@ class Watching:
         self.board = Board()
         self._clock = clock
         self.kit = ProbeKit(clock=clock, resolver=CachingResolver())
+        # What the telemetry intake says of its ledger, once there is one: it is looked at as a target.
+        self.figures: Callable[[], Figures | None] = lambda: None
         self.watches = self._built(scopes)
         self._unseen = {watch.target.key for watch in self.watches}
         self._all_seen = asyncio.Event()
@@ -67,7 +74,12 @@ class Watching:
         self._prober.look_now(key, Occasion.CONFIRMATION)
 
     def _built(self, scopes: Iterable[Scope]) -> tuple[Watch, ...]:
-        return tuple(watch for scope in scopes for watch in watches(scope, self.kit))
+        placed = tuple(scopes)
+        own = destination_watches(placed[0], self._clock, self._ledger) if placed else ()
+        return (*(watch for scope in placed for watch in watches(scope, self.kit)), *own)
+
+    def _ledger(self) -> Figures | None:
+        return self.figures()
 
     def _looked(self, look: Look) -> None:
         self._unseen.discard(look.observation.target.key)

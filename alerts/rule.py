@@ -305,6 +305,14 @@ DEFAULT_RULES: Final[Mapping[str, Rule]] = {
     "backup_too_old": BackupAgeRule(),
     "witnesses_disagree": ContradictionRule(),
     "no_data": NoDataRule(),
+    "telemetry_stuck": TargetStateRule(
+        kinds=(Kind.AGENT,),
+        states=(State.DOWN, State.DEGRADED),
+        for_=Duration(60),
+        severity=Severity.CHAT,
+        summary="is not all passed on",
+        first_step="gaia explain telemetry tells which destination; gaia dlq ls what it refused",
+    ),
     # Staging: major failures only, never a page.
     "major_outage": TargetStateRule(kinds=_COMPONENTS, for_=Duration(180), severity=Severity.CHAT),
     "major_error_rate": ErrorRatioRule(above=Ratio(0.25), for_=Duration(300), severity=Severity.CHAT),

@@ -211,3 +211,10 @@ class Reason(StrEnum):
     BACKUP_NEVER_RESTORED = "backup.never_restored", "No restore has been proved lately."
     BACKUP_RETENTION = "backup.retention", "Fewer backups are kept than required."
     BACKUP_UNENCRYPTED = "backup.unencrypted", "A backup is not encrypted."
+
+    # What the agent passes on.
+    TELEMETRY_REFUSED = "telemetry.refused", "A destination refuses us; what it should get waits."
+    TELEMETRY_LATE = "telemetry.late", "What a destination should get waits too long."
+    TELEMETRY_GIVEN_UP = "telemetry.given_up", "Telemetry was dropped for lack of room."
+    TELEMETRY_PUT_ASIDE = "telemetry.put_aside", "A destination will never take some telemetry."
+    TELEMETRY_UNACCOUNTED = "telemetry.unaccounted", "Telemetry was received and is nowhere."

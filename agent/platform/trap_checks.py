@@ -85,8 +85,8 @@ def _nothing_to_see(rule: Rule, scope: Scope) -> Iterator[Trap]:
         Kind.BROKER: scope.brokers,
         Kind.HOST: scope.hosts,
     }
-    # What machines there are is only known to Fly.io; a wildcard may mean anything.
-    if Kind.MACHINE in kinds or any("*" in target for target in rule.targets):
+    # What machines there are is only known to Fly.io; the agent looks at itself; a wildcard may mean anything.
+    if {Kind.MACHINE, Kind.AGENT} & set(kinds) or any("*" in target for target in rule.targets):
         return
     seen = {name for kind in kinds for name in here.get(kind, ())}
     if rule.targets and not seen & set(rule.targets):

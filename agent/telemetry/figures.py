@@ -15,7 +15,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     `error_logs` are by service; `accounts` by destination and signal, as of the last audit. `folded` names
     the services with too many routes and the first routes that were folded. `destinations` says why nothing
-    is sent to one, empty where all is well.
+    is sent to one, empty where all is well; `away` what those answer that are tried again and again.
     """
 
     received: Mapping[Signal, int]
@@ -32,6 +32,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     log_records: Mapping[tuple[str, str, str], int] = {}
     oldest_unsent_s: Mapping[tuple[str, Signal], float] = {}
     destinations: Mapping[str, str] = {}
+    away: Mapping[str, str] = {}
 
     @property
     def trouble(self) -> str | None:

@@ -82,6 +82,7 @@ class Forwarder:
         # Whether gzip members may be joined; a backend whose reader stops after the first one cannot.
         self._joins = True
         self.paused: str = ""
+        self.away: str = ""
         self.replayed = 0
 
     def _base(self, signal: Signal) -> int:
@@ -240,12 +241,14 @@ class Forwarder:
             if reply.status in PAUSING:
                 self._pause(reply)
             elif reply.status not in RETRYABLE:
+                self.away = ""
                 if self.paused:
                     logger.info("telemetry.resumed", extra={"destination": self.name})
                     self.paused = ""
                 if 200 <= reply.status < 300:
                     pace.accepted()
                 return reply
+            self.away = f"HTTP {reply.status}" if reply.status else reply.body.decode("utf-8", "replace")[:80]
             if pace.failures == 0:
                 logger.warning(
                     "telemetry.destination_away", extra={"destination": self.name, "status": reply.status}

@@ -287,6 +287,7 @@ class Intake:
             log_records=dict(self._counting.logs.levels),
             oldest_unsent_s=self._oldest,
             destinations={name: each.paused for name, each in self.forwarders.items()},
+            away={name: each.away for name, each in self.forwarders.items() if each.away},
         )
 
 

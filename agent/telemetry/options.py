@@ -21,6 +21,7 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     `url` is an OTLP/HTTP address without its `/v1/…` (Tempo, a Collector, `http://loki:3100/otlp`), or with
     `kind: loki` Loki's own address. `max_age` puts records aside that the backend would refuse as too old.
+    When the oldest record has waited for `late_after`, the destination counts as degraded.
     """
 
     url: str
@@ -30,6 +31,7 @@ class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     timeout: Duration = Duration(10)
     batch: Size = Size(_MIB)
     max_age: Duration | None = None
+    late_after: Duration = Duration(300)
 
 
 class FlyLogsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -94,7 +94,7 @@ def test_a_warning_stops_only_the_strict(tmp_path: Path, capsys: pytest.CaptureF
     path = written(tmp_path, "platform: p\nenvironments: {e: {machines: {min: 0}}}\n")
     assert main(["validate", "--config", path]) == 0
     assert main(["validate", "--config", path, "--strict"]) == 3
-    assert capsys.readouterr().out.splitlines()[0] == f"{path}: 1 warning: 1 environment, 20 rules"
+    assert capsys.readouterr().out.splitlines()[0] == f"{path}: 1 warning: 1 environment, 21 rules"
 
 
 def test_a_script_gets_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
