@@ -85,7 +85,7 @@ def _nothing_to_see(rule: Rule, scope: Scope) -> Iterator[Trap]:
         Kind.BROKER: scope.brokers,
         Kind.HOST: scope.hosts,
     }
-    # What machines there are is only known to Fly.io; the agent looks at itself; a wildcard may mean anything.
+    # What machines there are is only known to Fly.io, the agent looks at itself, a wildcard means anything.
     if {Kind.MACHINE, Kind.AGENT} & set(kinds) or any("*" in target for target in rule.targets):
         return
     seen = {name for kind in kinds for name in here.get(kind, ())}
