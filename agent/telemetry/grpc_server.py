@@ -11,7 +11,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from agent.telemetry import answers
 from agent.telemetry.signals import Rejected, Signal
@@ -24,6 +24,13 @@ logger = logging.getLogger(__name__)
 
 # A body's bytes kept; how many of its items were invalid and left out. Raises Rejected and OSError.
 Accept = Callable[[Signal, bytes], Awaitable[int]]
+
+
+class Limit(Protocol):
+    """Counts `size` bytes of a client; without any, raises Rejected 429 while it owes."""
+
+    def __call__(self, client: str, /, *, size: int = 0) -> None: ...
+
 
 _SERVICES: Final = {
     Signal.TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",
@@ -43,9 +50,16 @@ class GrpcServer:
     """Listens until closed. `in_flight` is asked for room for a body: False while there is too much."""
 
     def __init__(
-        self, accept: Accept, *, token: Secret | None, request_bytes: int, in_flight_bytes: int
+        self,
+        accept: Accept,
+        *,
+        limit: Limit,
+        token: Secret | None,
+        request_bytes: int,
+        in_flight_bytes: int,
     ) -> None:
         self._accept = accept
+        self._limit = limit
         self._token = token
         self._request_bytes = request_bytes
         self._budget = in_flight_bytes
@@ -102,6 +116,9 @@ class GrpcServer:
 
     async def _answer(self, signal: Signal, body: bytes, context: Any) -> bytes:
         self._admit(context)
+        client = _address(context.peer())
+        self._limit(client)
+        self._limit(client, size=len(body))
         # A request alone may always use its own limit.
         if self._in_flight and self._in_flight + len(body) > self._budget:
             raise Rejected(503, "too much is in flight: send it again in a moment", retry_after_s=1)
@@ -127,6 +144,11 @@ def require_grpc() -> None:
     """Raise GrpcMissingError where the extra is not installed."""
     if find_spec("grpc") is None:
         raise GrpcMissingError(f"agent.otlp_grpc_listen {_REMEDY}")
+
+
+def _address(peer: str) -> str:
+    """The client's address from gRPC's `ipv4:127.0.0.1:4711` or `ipv6:%5B::1%5D:4711`."""
+    return peer.partition(":")[2].rpartition(":")[0] or peer
 
 
 async def _refuse(context: Any, rejected: Rejected) -> None:

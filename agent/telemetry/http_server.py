@@ -57,11 +57,12 @@ class Site:
     def __init__(
         self,
         *,
-        admit: Callable[[Head], None],
-        answer: Callable[[Head, bytes], Awaitable[Answer]],
+        admit: Callable[[Head, str], None],
+        answer: Callable[[Head, bytes, str], Awaitable[Answer]],
         refuse: Callable[[Head | None, Rejected], Answer],
     ) -> None:
         # `admit` raises Rejected before a body is read; `answer` must not raise; `refuse` words a rejection.
+        # The text is the client's address.
         self.admit = admit
         self.answer = answer
         self.refuse = refuse
@@ -114,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._client = ""
         self._input = bytearray()
         self._head: Head | None = None
         self._body: list[bytes] = []
@@ -125,6 +127,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._client = str((transport.get_extra_info("peername") or ("",))[0])
         if len(self._server.connections) >= self._server.limits.connections:
             self._refuse(Rejected(503, "too many connections", retry_after_s=1))
         self._server.connections.add(self)
@@ -190,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
             raise Rejected(400, str(error)) from None
         del self._input[: end + 4]
         self._head = head
-        self._server.site.admit(head)
+        self._server.site.admit(head, self._client)
         if head.length > self._server.limits.request_bytes:
             raise Rejected(413, f"the body is larger than {self._server.limits.request_bytes} bytes")
         self._missing = head.length
@@ -261,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _respond(self, head: Head, body: bytes) -> None:
         try:
-            answer = await self._server.site.answer(head, body)
+            answer = await self._server.site.answer(head, body, self._client)
         except Exception as error:
             # Never 500: clients must not retry it, and would drop what we could take a moment later.
             logger.exception("telemetry.answer_failed", extra={"error": repr(error)})

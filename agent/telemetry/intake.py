@@ -74,6 +74,7 @@ class Intake:
         )
         self._grpc = GrpcServer(
             self.reception.accept,
+            limit=self.reception.limit,
             token=self._options.token,
             request_bytes=self._options.request,
             in_flight_bytes=self._options.in_flight,

@@ -56,6 +56,8 @@ class FlyLogsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is taken in and passed on. Limits hold for a body as it comes and after decompression.
 
+    `per_client` is how much one address may send each second; a client beyond it is told to wait (429).
+
     `follow` names JSON log files by their service, "" for files whose lines tell theirs; lines read there and
     from Fly.io are kept from `log_level` upwards, access lines always.
     """
@@ -65,6 +67,7 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     token: Secret | None = None
     request: Size = Size(64 * _MIB)
     in_flight: Size = Size(64 * _MIB)
+    per_client: Size | None = None
     disk: Size = Size(1024 * _MIB)
     keep_free: Size = Size(256 * _MIB)
     slower_than: tuple[Duration, ...] = (Duration(2),)

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from agent.http_head import Head
 from agent.telemetry import answers, schema
 from agent.telemetry.answers import JSON, PROTOBUF
+from agent.telemetry.client_limit import ClientLimit
 from agent.telemetry.counting import Content, Counting
 from agent.telemetry.durable_log import DurableLog
 from agent.telemetry.http_server import Answer
@@ -43,6 +44,7 @@ class Reception:
     def __init__(self, options: IntakeOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
+        self._limit = ClientLimit(options.per_client) if options.per_client is not None else None
         self._usable = asyncio.Event()
         self._kept: tuple[DurableLog, Counting] | None = None
         self._workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="telemetry-json")
@@ -61,7 +63,7 @@ class Reception:
         """Give the worker back."""
         self._workers.shutdown(wait=False)
 
-    def admit(self, head: Head) -> None:
+    def admit(self, head: Head, client: str) -> None:
         if head.path not in _PATHS:
             raise Rejected(404, f"there is nothing at {head.path[:80]}: post to {', '.join(_PATHS)}")
         if head.method != "POST":
@@ -75,8 +77,17 @@ class Reception:
             raise Rejected(415, f"send {PROTOBUF} or {JSON}")
         if head.headers.get("content-encoding", "identity").lower() not in {"identity", "gzip", ""}:
             raise Rejected(415, "only gzip is understood as Content-Encoding")
+        self.limit(client)
 
-    async def answer(self, head: Head, body: bytes) -> Answer:
+    def limit(self, client: str, *, size: int = 0) -> None:
+        """Count `size` bytes of a client, or raise Rejected 429 while it owes; nothing without a limit."""
+        if self._limit is not None and size:
+            self._limit.took(client, size, self._clock.monotonic_s())
+        elif self._limit is not None:
+            self._limit.admit(client, self._clock.monotonic_s())
+
+    async def answer(self, head: Head, body: bytes, client: str) -> Answer:
+        self.limit(client, size=len(body))
         signal = _PATHS[head.path]
         json = _media_type(head) == JSON
         gzip = head.headers.get("content-encoding", "").lower() == "gzip"

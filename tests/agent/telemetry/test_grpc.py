@@ -78,6 +78,10 @@ def retry_info(error: grpc.aio.AioRpcError) -> RetryInfo | None:
     return None
 
 
+def unlimited(_client: str, *, size: int = 0) -> None:
+    """Nobody is told to wait."""
+
+
 def received(intake: Intake) -> dict[Signal, int]:
     return dict(intake._parts()[1].received_items)
 
@@ -178,7 +182,7 @@ async def test_what_may_be_sent_again_carries_a_short_retry_info(
     async def fail(_signal: Signal, _body: bytes) -> int:
         raise failure
 
-    server = GrpcServer(fail, token=None, request_bytes=LIMIT, in_flight_bytes=LIMIT)
+    server = GrpcServer(fail, limit=unlimited, token=None, request_bytes=LIMIT, in_flight_bytes=LIMIT)
     port = await server.open("127.0.0.1:0")
     try:
         error = await refused(port, traces(1))
@@ -198,7 +202,7 @@ async def test_more_in_flight_than_the_budget_is_unavailable_for_a_moment() -> N
         await release.wait()
         return 0
 
-    server = GrpcServer(hold, token=None, request_bytes=LIMIT, in_flight_bytes=100)
+    server = GrpcServer(hold, limit=unlimited, token=None, request_bytes=LIMIT, in_flight_bytes=100)
     port = await server.open("127.0.0.1:0")
     try:
         first = asyncio.create_task(call(port, traces(5)))
@@ -210,6 +214,16 @@ async def test_more_in_flight_than_the_budget_is_unavailable_for_a_moment() -> N
         await server.close()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert retry_info(error) is not None
+
+
+async def test_a_client_beyond_its_limit_is_told_to_wait_a_moment(tmp_path: Path) -> None:
+    async with running(tmp_path, options(per_client=Size(1000))) as intake:
+        await call(intake.grpc_port, traces(100))
+        error = await refused(intake.grpc_port, traces(1))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        info = retry_info(error)
+        assert info is not None
+        assert info.retry_delay.seconds == 2
 
 
 async def test_an_unknown_method_is_unimplemented(tmp_path: Path) -> None:
