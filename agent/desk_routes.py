@@ -178,6 +178,8 @@ def _ack(desks: Desks) -> Handler:
         new = _decoded(asked.body, NewAck)
         if not new.author.strip():
             raise Refused(HTTPStatus.BAD_REQUEST, "say who takes it: author is empty")
+        if not 0 < new.lasts_s <= _KEPT_S:
+            raise Refused(HTTPStatus.BAD_REQUEST, "take it for longer than no time, and for a month at most")
         episodes = tuple(
             episode
             for desk in desks()

@@ -86,7 +86,9 @@ class _Problem(msgspec.Struct):
 
 
 def _said(content: bytes) -> str:
+    """The sentence of a refusal: a problem's detail, or the bare text of Alertmanager's API."""
     try:
-        return msgspec.json.decode(content, type=_Problem).detail
+        said = msgspec.json.decode(content, type=_Problem | str)
     except msgspec.DecodeError:
         return ""
+    return said if isinstance(said, str) else said.detail

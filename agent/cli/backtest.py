@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -33,6 +34,7 @@ from checks.target import Target, TargetKey
 from checks.units import Duration
 from checks.verdict import ConfirmPolicy
 
+_NIGHT: Final = range(7)  # From 0 to 7 o'clock, UTC.
 _REASONS: Final = {reason.value: reason for reason in Reason}
 # What is kept of a look says neither whether its evidence was hard; these reasons always are.
 _HARD: Final = frozenset({
@@ -170,7 +172,18 @@ def _print(replay: Replay, plan: JudgePlan) -> None:
             f"  {day(one.fired_s)} {clock(one.fired_s)}  {one.alertname} {one.component}: {one.text}; "
             f"fired {span(one.fired_s - one.active_s)} after it began, {end}"
         )
-    print(f"{len(replay.episodes)} would have fired, {replay.flaps()} of them soon after the one before")
+    print(_sum(replay))
+
+
+def _sum(replay: Replay) -> str:
+    """`3 would have fired, 1 of them soon after the one before, 2 at night; 40 s after it began (median)`."""
+    count = len(replay.episodes)
+    night = sum(int(one.fired_s % 86400 // 3600) in _NIGHT for one in replay.episodes)
+    said = f"{count} would have fired, {replay.flaps()} of them soon after the one before, {night} at night"
+    if not count:
+        return said
+    delay_s = median(one.fired_s - one.active_s for one in replay.episodes)
+    return f"{said}; {span(delay_s)} after it began (median)"
 
 
 def _row(one: WouldHave) -> _Row:
