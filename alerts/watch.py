@@ -173,7 +173,7 @@ class Watch:
         latest = self.latest
         return (
             latest is not None
-            and self._calm >= _LOOKS_KEPT
+            and self._calm >= len(self.looks)
             and now_s - latest.at_s <= 2.5 * self.interval_s + 5
             and (not self._failures or latest.at_s - self.failures[-1] > _CALM_AFTER_S)
         )

@@ -494,6 +494,7 @@ def test_a_broken_rule_is_said_once_and_breaks_no_other(
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(looks, "slow_probes", broken)
+    world.look("auth", latency_s=30.0)  # Nothing need be read of what is plainly well.
     world.pass_s(60)
     assert world.said() == ["trigger rule_broken"]
     world.kill("postgres")
@@ -674,3 +675,12 @@ def test_a_reader_elsewhere_sees_the_time_of_day_there_and_others_do_not() -> No
     titles = {row.channel: row.notice.title for row in world.rows}
     assert titles["here/console"].endswith("since 08:00:20 UTC (09:00 Berlin)")
     assert titles["there/console"].endswith("since 08:00:20 UTC")
+
+
+def test_what_was_seen_before_the_clock_was_set_back_holds_up_no_resolve(world: World) -> None:
+    world.fail("postgres")
+    world.now_s -= 5000
+    world.pass_s(30, looks=False)
+    world.heal("postgres")
+    world.pass_s(900)
+    assert world.states() == {}

@@ -14,6 +14,7 @@ from checks.finding import Finding, State
 from checks.observation import Observation
 from checks.reason import Reason
 from checks.target import Kind, Target, TargetKey
+from checks.units import Duration
 from checks.verdict import ConfirmPolicy, Verdict, step
 
 TARGETS = 5000
@@ -36,7 +37,7 @@ def _targets(count: int) -> tuple[Target, ...]:
 def _judge(targets: tuple[Target, ...], journal: Journal) -> Judge:
     plan = JudgePlan(
         env="production",
-        rules={"down": TargetStateRule(), "slow": SlowProbesRule()},
+        rules={"down": TargetStateRule(), "slow": SlowProbesRule(slower_than=Duration(20), at_least=99)},
         targets=targets,
         interval_s=INTERVAL_S,
         receivers={"on_call": Receiver(console=Console())},
@@ -45,6 +46,7 @@ def _judge(targets: tuple[Target, ...], journal: Journal) -> Judge:
 
 
 _GOOD = Finding(state=State.UP, reason=Reason.OK, message="ok", latency_s=0.02)
+_UNEASY = Finding(state=State.UP, reason=Reason.OK, message="ok", latency_s=30.0)
 _BAD = Finding(state=State.DOWN, reason=Reason.CONNECTION_REFUSED, message="nobody listens", hard=True)
 
 
@@ -71,24 +73,24 @@ class _Feed:
 
 
 def main() -> None:
-    _steady("a platform that has been well for minutes", looks_before=20)
-    _steady("nothing calm, every rule evaluated in full", looks_before=1)
+    _steady("a platform that is well", _GOOD)
+    _steady("nothing calm, every rule evaluated in full", _UNEASY)
     _storm()
 
 
-def _steady(scene: str, *, looks_before: int) -> None:
+def _steady(scene: str, finding: Finding) -> None:
     targets = _targets(TARGETS)
     judge = _judge(targets, Journal(None))
     feed = _Feed(judge, targets)
-    for number in range(looks_before):
-        feed.observe(_GOOD, START_S - 200 + 10 * number)
+    for number in range(20):
+        feed.observe(finding, START_S - 200 + 10 * number)
     judge.tick(START_S)
     rounds = 3
     ticks_s = looks_s = worst_s = 0.0
     now_s = START_S
     for _ in range(rounds):
         started = time.process_time()
-        feed.observe(_GOOD, now_s)
+        feed.observe(finding, now_s)
         looks_s += time.process_time() - started
         for _ in range(int(INTERVAL_S)):
             now_s += 1
