@@ -67,7 +67,7 @@ async def test_explain_tells_the_trail_and_the_deliveries(
         assert await gaia("explain", "service_down auth") == 0
         assert "it is listed under its cause" in capsys.readouterr().out
         assert await gaia("explain", "database_down", "--json") == 0
-        (one,) = json.loads(capsys.readouterr().out)
+        (one,) = json.loads(capsys.readouterr().out)["alerts"]
         assert {"alertname", "state", "why", "trail", "deliveries", "episode", "evidence"} <= set(one)
 
 
