@@ -17,12 +17,13 @@ from tests.acceptance.webhook import Webhook, webhook
 from tests.agent.test_process import Running
 from tests.waiting import until_sync
 
-_OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 _SERVICES = 6
 
 
 class Place:
     """Something that answers HTTP at a fixed port, until its line is cut."""
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -61,7 +62,7 @@ class Place:
                 waiting += received
                 while b"\r\n\r\n" in waiting:
                     _, _, waiting = waiting.partition(b"\r\n\r\n")
-                    connection.sendall(_OK)
+                    connection.sendall(self.answer)
         self._open.discard(connection)
 
 
