@@ -22,7 +22,7 @@ INTERVAL_S = 10
 PROMETHEUS = shutil.which("prometheus")
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 
-_SERVICE = """
+SERVICE = """
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
@@ -45,8 +45,8 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ours = stack.enter_context(http_receiver())
         theirs = stack.enter_context(http_receiver())
-        port = _free_port()
-        service = _start(stack, [sys.executable, "-c", _SERVICE, str(port)], folder)
+        port = free_port()
+        service = _start(stack, [sys.executable, "-c", SERVICE, str(port)], folder)
         until_sync(lambda: _answers(f"http://127.0.0.1:{port}/"), within_s=20)
         _agent(stack, folder / "gaia", port, ours)
         peers = PROMETHEUS is not None and ALERTMANAGER is not None
@@ -82,7 +82,7 @@ def _agent(stack: ExitStack, folder: Path, port: int, inbox: Inbox) -> None:
         "alerts": {"receivers": {"on_call": {"webhook": {"url": inbox.url}}}},
     }
     (folder / "gaia.yaml").write_text(json.dumps(document))
-    listen = f"127.0.0.1:{_free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "agent.cli", "run", "--env", "production", "--listen", listen]
     _start(stack, command, folder)
     until_sync(lambda: _answers(f"http://{listen}/readyz"), within_s=30, what="the agent")
@@ -93,7 +93,7 @@ def _agent(stack: ExitStack, folder: Path, port: int, inbox: Inbox) -> None:
 def _peers(stack: ExitStack, folder: Path, port: int, inbox: Inbox) -> None:
     assert PROMETHEUS is not None
     assert ALERTMANAGER is not None
-    manager, prometheus = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+    manager, prometheus = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     route = {"receiver": "hook", "group_wait": "0s", "group_interval": "1s"}
     hook = {"name": "hook", "webhook_configs": [{"url": inbox.url}]}
     (folder / "am.json").write_text(json.dumps({"route": route, "receivers": [hook]}))
@@ -159,7 +159,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
