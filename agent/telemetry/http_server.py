@@ -272,7 +272,7 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._release()
         self.task = None
-        self._send(answer, keep_alive=head.keep_alive)
+        self._send(answer, head, keep_alive=head.keep_alive)
         if self._transport is None:
             return
         if not head.keep_alive:
@@ -285,10 +285,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, rejected: Rejected) -> None:
         """Answer and close, reading on for a moment: a reset would take the answer from the client."""
-        answer = self._server.site.refuse(self._head, rejected)
+        head = self._head
+        answer = self._server.site.refuse(head, rejected)
         self._release()
         self._input.clear()
-        self._send(answer, keep_alive=False)
+        self._send(answer, head, keep_alive=False)
         self._lingering = True
         self.due_s = self._loop.time() + self._server.limits.linger_s
         if self._transport is not None and self._transport.can_write_eof():
@@ -300,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
         self._body = []
         self._body_bytes = self._missing = 0
 
-    def _send(self, answer: Answer, *, keep_alive: bool) -> None:
+    def _send(self, answer: Answer, head: Head | None, *, keep_alive: bool) -> None:
         if self._transport is None:
             return
         lines = [
@@ -311,7 +312,9 @@ class Connection(asyncio.BufferedProtocol):
         ]
         if not keep_alive:
             lines.append("Connection: close")
-        self._transport.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + answer.body)
+        # RFC 9110, section 9.3.2: the answer to HEAD is the same without its content.
+        body = b"" if head is not None and head.method == "HEAD" else answer.body
+        self._transport.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
 
 def _chunk_size(line: bytes) -> int:
