@@ -19,13 +19,13 @@ from alerts.dispatcher import Dispatcher, Trial
 from alerts.isolation import Reach
 from alerts.journal import Journal
 from alerts.judge import Judge
-from alerts.lane import LaneStatus
 from alerts.passes import dressed
 from alerts.plan import Graph, JudgePlan
 from alerts.reporter import Reporter
 from alerts.requests import ErrorLog, RequestExample, RequestSample
 from alerts.story import Change as ToldChange
 from alerts.view import Transition
+from alerts.waiting import LaneStatus
 from checks.catalog import ProbeKit
 from checks.clock import Clock
 from checks.target import TargetKey

@@ -158,6 +158,15 @@ def _seen(component: str, scene: Scene) -> list[Watch]:
     return scene.watches.get(component, [])
 
 
+def covered(instance: Instance, ready_at: Mapping[str, list[Instance]], graph: Graph) -> bool:
+    """Whether what is told in this pass, at this component or one it needs, speaks for it too."""
+    return any(
+        speaks_for(cause, cause.rule.severity, instance)
+        for place in filter(None, (instance.component, *graph.causes(instance.component)))
+        for cause in ready_at.get(place, ())
+    )
+
+
 def by_urgency(instances: Iterable[Instance], depth: Callable[[str], int]) -> list[Instance]:
     """Causes before what they cause, pages before chat, oldest first."""
     return sorted(

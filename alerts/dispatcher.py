@@ -20,7 +20,7 @@ from alerts.batch import Batch, OutboxRow
 from alerts.channel import Channel
 from alerts.dead_man import Ping
 from alerts.journal import Journal
-from alerts.lane import Hooks, Lane, LaneStatus
+from alerts.lane import Hooks, Lane
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers import catalog
 from alerts.notifiers.notifier import Notifier
@@ -28,6 +28,7 @@ from alerts.owner import Fate, fate
 from alerts.pusher import Pusher, marked
 from alerts.receiver import DeadMan, Owner
 from alerts.rule import Severity
+from alerts.waiting import LaneStatus
 from alerts.words import gsm
 from checks.clock import Clock, SystemClock
 

@@ -97,6 +97,15 @@ class Episodes(Struct, kw_only=True):
         batch.outbox.extend((name, 0, notice_for(self._zone(name))) for name in new)
         self.keep(msgspec.structs.replace(told, channels=(*told.channels, *new)), batch)
 
+    def take(self, episode: str, author: str, batch: Batch, now_s: float, lasts_s: float) -> Told | None:
+        """Somebody has taken it for a while; None when it is not open."""
+        told = self.told.get(episode)
+        if told is not None:
+            until_s = now_s + lasts_s
+            told = msgspec.structs.replace(told, acked_by=author, acked_at_s=now_s, acked_until_s=until_s)
+            self.keep(told, batch)
+        return told
+
     def close(self, told: Told, story: Story, reason: Ended, batch: Batch) -> None:
         """Tell its end to whoever was told of it, or may have been."""
         del self.told[told.episode]

@@ -16,16 +16,18 @@ from msgspec import Struct
 
 from alerts.batch import Batch, Happening
 from alerts.channel import called, channels
-from alerts.cover import Hold, Inhibit, Scene, by_urgency, decide, speaks_for
+from alerts.cover import Hold, Inhibit, Scene, by_urgency, covered, decide
 from alerts.episodes import Episodes
 from alerts.examples import Examples
 from alerts.follow_up import FollowUp, by_fingerprint
-from alerts.instance import Instance, episode
+from alerts.instance import Instance
 from alerts.machine import Ended, Phase
+from alerts.news import NewsRate
 from alerts.notice import NoticeKind
 from alerts.plan import Graph, JudgePlan
 from alerts.rule import NewErrorLogRule, Severity
-from alerts.storm import shares_a_root, storm_story
+from alerts.storm import shares_a_root
+from alerts.storms import WINDOW_S, follow, join
 from alerts.story import Change, Surroundings, retold, story_of
 from alerts.told import STORM, Told
 from alerts.watch import Watch
@@ -35,11 +37,6 @@ _STORM_OVER: Final = 5
 # When nearly nothing answers, they have something in common.
 _STORM_OVER_ALL: Final = 2
 _TOGETHER: Final = "many at once are told together"
-_STORM_WINDOW_S: Final = 60.0
-_STORM_UPDATE_S: Final = 300.0
-# New kinds of ERROR log events: messages within ten minutes, the rest waits for the next.
-_NEWS_AT_MOST: Final = 5
-_NEWS_WITHIN_S: Final = 600.0
 _ACK_LASTS_S: Final = 4 * 3600.0
 _CHANGES_KEPT: Final = 64
 
@@ -64,7 +61,7 @@ class Herald(Struct):
     _hushed: set[str]
     gather: bool = False
     doubt: str = ""
-    _news: deque[float] = msgspec.field(default_factory=deque)
+    _news: NewsRate = msgspec.field(default_factory=NewsRate)
 
     @classmethod
     def of(
@@ -151,7 +148,7 @@ class Herald(Struct):
         ready_at: dict[str, list[Instance]] = {}
         for instance in by_urgency(waiting, self.graph.depth):
             # A cause of this same pass covers its dependents before it is written down.
-            if _covered(instance, ready_at, self.graph):
+            if covered(instance, ready_at, self.graph):
                 instance.held = "its cause is told first"
             elif self._place(instance, scene, suspects, batch):
                 ready.append(instance)
@@ -163,7 +160,7 @@ class Herald(Struct):
         elif ready:
             self._tell_all(ready, batch, now_s, whole=whole)
         if whole and not blind:
-            self._update_storms(batch, now_s)
+            follow(self.episodes, self._around(now_s), batch)
             FollowUp(
                 plan=self.plan,
                 episodes=self.episodes,
@@ -201,13 +198,19 @@ class Herald(Struct):
         for severity in (Severity.PAGE, Severity.CHAT):
             mine = [one for one in ready if one.rule.severity is severity]
             recent = self._recent[severity]
-            while recent and now_s - recent[0] > _STORM_WINDOW_S:
+            while recent and now_s - recent[0] > WINDOW_S:
                 recent.popleft()
             if not self._at_once(mine, len(recent), now_s):
                 for instance in mine:
                     self._tell(instance, batch, now_s)
             elif whole and mine:
-                self._storm(mine, severity, batch, now_s)
+                name = join(
+                    self.episodes, mine, self._around(now_s), batch, note=self.doubt if self.gather else ""
+                )
+                for instance in mine:
+                    instance.inhibited_by = name
+                    said = "listed in a digest of many"
+                    batch.happenings.append(_happening(instance, "inhibited", said, now_s))
             else:
                 # The next tick, within a second, says how many there are.
                 for instance in mine:
@@ -222,7 +225,7 @@ class Herald(Struct):
 
     def _tell(self, instance: Instance, batch: Batch, now_s: float) -> None:
         if isinstance(instance.rule, NewErrorLogRule):
-            self._news.append(now_s)
+            self._news.told(now_s)
         note = "its silence has ended" if instance.fingerprint in self._hushed else ""
         self._hushed.discard(instance.fingerprint)
         story = story_of(instance, NoticeKind.TRIGGER, self._around(now_s), note=note)
@@ -242,57 +245,6 @@ class Herald(Struct):
             changes=tuple(self.changes),
             now_s=now_s,
         )
-
-    def _storm(self, instances: list[Instance], severity: Severity, batch: Batch, now_s: float) -> None:
-        """Many at once become one; the next ones join it."""
-        running = next(
-            (one for one in self.told.values() if one.fingerprint == STORM and one.severity is severity), None
-        )
-        fingerprints = tuple(one.fingerprint for one in instances)
-        if running is None:
-            name = episode(f"{STORM}-{self.plan.env}-{severity}", now_s)
-            beside = [
-                one
-                for listed in self.active.values()
-                for one in listed
-                if one.rule.severity is severity
-                and one.standing.firing
-                and now_s - one.standing.fired_at_s <= _STORM_WINDOW_S
-            ]
-            story = storm_story(
-                name,
-                instances,
-                NoticeKind.TRIGGER,
-                self._around(now_s),
-                beside=beside,
-                note=self.doubt if self.gather else "",
-            )
-            targets = called(self.episodes.channels, severity)
-            self.episodes.open(story, STORM, targets, batch, listed=fingerprints)
-        else:
-            name = running.episode
-            self.episodes.keep(
-                msgspec.structs.replace(running, listed=(*running.listed, *fingerprints)), batch
-            )
-        for instance in instances:
-            instance.inhibited_by = name
-            batch.happenings.append(_happening(instance, "inhibited", "listed in a digest of many", now_s))
-
-    def _update_storms(self, batch: Batch, now_s: float) -> None:
-        for storm in [one for one in self.told.values() if one.fingerprint == STORM]:
-            listed = set(storm.listed)
-            still = [
-                one
-                for instances in self.active.values()
-                for one in instances
-                if one.fingerprint in listed and one.standing.firing
-            ]
-            if not still:
-                story = storm_story(storm.episode, [], NoticeKind.RESOLVE, self._around(now_s), begun=storm)
-                self.episodes.close(storm, story, Ended.RECOVERED, batch)
-            elif now_s - storm.updated_at_s >= _STORM_UPDATE_S:
-                story = storm_story(storm.episode, still, NoticeKind.UPDATE, self._around(now_s), begun=storm)
-                self.episodes.again(storm, story, storm.channels, batch)
 
     def resolved(self, instance: Instance, reason: Ended, batch: Batch, now_s: float) -> None:
         """Close the alert's episode on exactly the channels that were told, or may have been."""
@@ -324,32 +276,20 @@ class Herald(Struct):
         batch.happenings.append(_happening(instance, "news", instance.reading.text, now_s))
         if told is None:
             return True
-        if not self._news_may_go(now_s):
+        if not self._news.may_go(now_s):
             batch.happenings.pop()
             return False
         story = story_of(instance, NoticeKind.UPDATE, self._around(now_s), told=told)
         self.episodes.again(told, story, told.channels, batch)
         return True
 
-    def _news_may_go(self, now_s: float) -> bool:
-        while self._news and not 0 <= now_s - self._news[0] < _NEWS_WITHIN_S:
-            self._news.popleft()
-        if len(self._news) >= _NEWS_AT_MOST:
-            return False
-        self._news.append(now_s)
-        return True
-
     def ack(
         self, episode_: str, author: str, batch: Batch, now_s: float, lasts_s: float = _ACK_LASTS_S
     ) -> bool:
         """Somebody has taken it: no reminder and no escalation until the ack expires."""
-        told = self.told.get(episode_)
+        told = self.episodes.take(episode_, author, batch, now_s, lasts_s)
         if told is None:
             return False
-        taken = msgspec.structs.replace(
-            told, acked_by=author, acked_at_s=now_s, acked_until_s=now_s + lasts_s
-        )
-        self.episodes.keep(taken, batch)
         batch.happenings.append(
             Happening(
                 at_s=now_s, fingerprint=told.fingerprint, alertname=told.alertname, what="acked", text=author
@@ -363,15 +303,6 @@ class Herald(Struct):
             if instance.fingerprint == told.fingerprint:
                 return story_of(instance, kind, self._around(now_s), told=told, note=note)
         return retold(told, kind, self.plan, now_s, note)
-
-
-def _covered(instance: Instance, ready_at: Mapping[str, list[Instance]], graph: Graph) -> bool:
-    """Whether what is told in this pass, at this component or one it needs, speaks for it too."""
-    return any(
-        speaks_for(cause, cause.rule.severity, instance)
-        for place in filter(None, (instance.component, *graph.causes(instance.component)))
-        for cause in ready_at.get(place, ())
-    )
 
 
 def _happening(instance: Instance, what: str, text: str, now_s: float) -> Happening:

@@ -24,6 +24,7 @@ from alerts.notice import Notice, NoticeKind
 from alerts.notifiers.notifier import Notifier, NotifyError
 from alerts.owner import Fate
 from alerts.porter import Porter
+from alerts.waiting import LaneStatus, Waiting
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -39,34 +40,6 @@ _IDLE_S: Final = 3600.0
 _WARM_AFTER_S: Final = 1.0
 _UNDECIDED_S: Final = 1.0
 _ALONE: Final = (NoticeKind.TEST, NoticeKind.REPORT)
-
-
-class LaneStatus(Struct, frozen=True, kw_only=True):
-    """How a channel does. `oldest_s` is the age of its oldest unsent notice, 0 when there is none."""
-
-    channel: str
-    kind: str
-    queued: int
-    oldest_s: float
-    sent: int
-    failed: int
-    dead: int
-    breaker_open: bool
-    last_sent_at_s: float
-    last_duration_s: float
-    last_error: str
-
-
-class _Waiting(Struct):
-    """A row in memory; `since` and `due` are monotonic seconds, which no set clock moves."""
-
-    row: OutboxRow
-    since: float
-    due: float
-
-    @property
-    def notice(self) -> Notice:
-        return self.row.notice
 
 
 class Hooks(Struct, frozen=True, kw_only=True):
@@ -95,7 +68,7 @@ class Lane:
         self._hurried = False
         self._porter = Porter(channel.name, notifier, self._wake.set)
         self._allowance = Allowance(channel.settings.max_per_minute, clock.monotonic_s())
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
         self._sending: frozenset[int] = frozenset()
         self._sent = self._failed = self._dead = 0
         self._last_sent_at_s = self._last_duration_s = 0.0
@@ -106,7 +79,7 @@ class Lane:
         now, wall_s = self._clock.monotonic_s(), self._clock.wall_s()
         age_s = min(max(0.0, wall_s - row.created_at_s), _GIVE_UP_S)
         wait_s = min(max(0.0, row.next_at_s - wall_s), _LONGEST_WAIT_S)
-        self._queue.append(_Waiting(row=row, since=now - age_s, due=now + wait_s))
+        self._queue.append(Waiting(row=row, since=now - age_s, due=now + wait_s))
         self._wake.set()
 
     def hurry(self) -> None:
@@ -183,9 +156,9 @@ class Lane:
             return
         await self._deliver(self._together(ready, now))
 
-    def _ready(self, now: float) -> list[_Waiting]:
+    def _ready(self, now: float) -> list[Waiting]:
         """The first row of each episode, or of each key that several share, if its time has come."""
-        first: dict[str, _Waiting] = {}
+        first: dict[str, Waiting] = {}
         for one in self._queue:
             first.setdefault(one.notice.dedup_key, one)
         return [one for one in first.values() if one.due <= now]
@@ -202,16 +175,16 @@ class Lane:
             return min(max(0.01, min(one.due for one in self._queue) - now), _FAST_RETRY_S)
         return 0.0
 
-    def _together(self, ready: list[_Waiting], now: float) -> list[_Waiting]:
+    def _together(self, ready: list[Waiting], now: float) -> list[Waiting]:
         """One row, or as many as one digest says when there are more of them than the rate allows."""
         first = ready[0]
         crowded = len(ready) > self._allowance.tokens(now)
         if self._porter.dedups or not crowded or first.notice.kind in _ALONE:
             return [first]
-        same = [one for one in ready if _over(one) == _over(first) and one.notice.kind not in _ALONE]
+        same = [one for one in ready if one.over == first.over and one.notice.kind not in _ALONE]
         return same[:_DIGEST_LIMIT]
 
-    async def _deliver(self, chosen: list[_Waiting]) -> None:
+    async def _deliver(self, chosen: list[Waiting]) -> None:
         row = chosen[0].row
         notice = row.notice if len(chosen) == 1 else digest_of([one.notice for one in chosen], row.id)
         if row.attempts:
@@ -244,7 +217,7 @@ class Lane:
                    "attempt": row.attempts + 1, "duration_s": round(self._last_duration_s, 3)},
         )  # fmt: skip
 
-    def _on_failure(self, chosen: list[_Waiting], error: Exception) -> None:
+    def _on_failure(self, chosen: list[Waiting], error: Exception) -> None:
         known = error if isinstance(error, NotifyError) else None
         words = str(error) or f"no answer within {self.channel.settings.timeout}"
         self._last_error = words[:200]
@@ -274,7 +247,7 @@ class Lane:
                    "attempt": chosen[0].row.attempts, "error": words[:200]},
         )  # fmt: skip
 
-    def _backoff_s(self, one: _Waiting, now: float) -> float:
+    def _backoff_s(self, one: Waiting, now: float) -> float:
         """Full jitter over 1, 2, 4 ... 60 s for a quarter of an hour, then every five minutes."""
         if now - one.since >= _FAST_FOR_S:
             return _SLOW_RETRY_S
@@ -296,13 +269,13 @@ class Lane:
         """A call that never got through and is already over becomes one message that says both."""
         if self._porter.dedups:
             return
-        over = {one.notice.episode: one for one in self._queue if _over(one)}
+        over = {one.notice.episode: one for one in self._queue if one.over}
         for episode, end in over.items():
             stale = [
                 one
                 for one in self._queue
                 if one.notice.episode == episode
-                and not _over(one)
+                and not one.over
                 and (one.row.attempts or now - one.since >= _STALE_S)
             ]
             if not stale:
@@ -312,7 +285,3 @@ class Lane:
             self._journal.merge([one.row for one in stale], self._clock.wall_s(), into=end.row)
             for one in stale:
                 self._queue.remove(one)
-
-
-def _over(one: _Waiting) -> bool:
-    return one.notice.kind is NoticeKind.RESOLVE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from alerts.batch import Batch
 from alerts.channel import channels
 from alerts.journal import Journal
+from alerts.maintenance import around
 from alerts.noise import NoiseReport, Past, noise
 from alerts.noise_words import notice
 from alerts.notice import NoticeKind
@@ -18,7 +18,6 @@ from alerts.rule import Rule
 
 # They are read between two looks, and storms are one episode each.
 _MOST: Final = 2_000
-_LATE_S: Final = 86400.0
 
 
 def report_of(
@@ -71,20 +70,3 @@ class Reporter:
         report = report_of(self._journal, plan.rules, env=plan.env, from_s=due_s - schedule.last, to_s=due_s)
         made = notice(report, alias=plan.alias, episode=f"report:{round(due_s)}", now_s=now_s)
         self._journal.commit(Batch(outbox=[(name, 0, made) for name in names]), now_s)
-
-
-def around(cron: str, now_s: float) -> tuple[float | None, float]:
-    """When it was due last, if within a day, and when it is due next. Raises ValueError for a wrong cron."""
-    from cronsim import CronSim, CronSimError
-
-    now = datetime.fromtimestamp(now_s, tz=UTC)
-    try:
-        times = CronSim(cron, now - timedelta(seconds=_LATE_S))
-    except CronSimError as error:
-        raise ValueError(f'"{cron}" is not a cron expression: {error}') from None
-    last: float | None = None
-    for moment in times:
-        if moment > now:
-            return last, moment.timestamp()
-        last = moment.timestamp()
-    return last, now_s + _LATE_S

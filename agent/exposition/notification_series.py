@@ -7,7 +7,7 @@ from typing import Final
 
 from agent.exposition.document import Document
 from agent.exposition.family import Line, Shape, label_text
-from alerts.lane import LaneStatus
+from alerts.waiting import LaneStatus
 
 _SENT: Final = "gaia_notification_sent_total"
 _RESULTS: Final = Shape(

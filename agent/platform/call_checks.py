@@ -12,9 +12,8 @@ from agent.platform.place import Places
 from agent.platform.problem import Problems, Severity, nearest
 from agent.platform.scope import Scope
 from agent.platform.tree import Mapping, Node, Scalar, Sequence, find
-from alerts.maintenance import is_open
+from alerts.maintenance import around, is_open
 from alerts.receiver import MaintenanceWindow, Owner, Receiver
-from alerts.reporter import around
 from alerts.rule import Rule
 from alerts.rule import Severity as RuleSeverity
 from alerts.words import local
