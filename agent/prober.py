@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Long enough for a healthy answer, short enough that a freeze is named within 2.5 s of happening.
 _SENTINEL_LOOK_S: Final = 1.0
+# A target that always takes long must not be called frozen for it.
+_SENTINEL_PATIENCE: Final = 3.0
 # A peer that accepts and closes at once must not turn its sentinel into a flood of looks.
 _SENTINEL_PAUSE_S: Final = 0.2
 
@@ -185,7 +187,7 @@ class Prober:
             watch.check,
             watch.target,
             told,
-            deadline_s=_deadline_s(watch, occasion),
+            deadline_s=self._deadline_s(watch, occasion),
             clock=self._clock,
             occasion=occasion,
         )
@@ -199,7 +201,7 @@ class Prober:
             observation = await observe(
                 watch.check,
                 watch.target,
-                deadline_s=_deadline_s(watch, occasion),
+                deadline_s=self._deadline_s(watch, occasion),
                 clock=self._clock,
                 occasion=occasion,
             )
@@ -207,6 +209,18 @@ class Prober:
             if self._looking.get(key) is task:
                 del self._looking[key]
         self._conclude(watch, observation, lag_s, missed)
+
+    def _deadline_s(self, watch: Watch, occasion: Occasion) -> float:
+        """A look in doubt takes what any look may take: cut short, a slow target would be told as down.
+
+        Only after a sentinel's cry silence is named sooner, and then it is measured by what is usual here.
+        """
+        if occasion is not Occasion.SENTINEL:
+            return watch.timeout_s
+        row = self._board.row(watch.target.key)
+        known = row.verdict.observation if row is not None else None
+        usual_s = (known.finding.latency_s if known is not None else None) or 0.0
+        return min(watch.timeout_s, max(_SENTINEL_LOOK_S, _SENTINEL_PATIENCE * usual_s))
 
     def _conclude(self, watch: Watch, observation: Observation, lag_s: float, missed: int) -> None:
         key = observation.target.key
@@ -250,14 +264,6 @@ def _row(watch: Watch) -> Row:
         slower_than_s=watch.slower_than_s,
         depends_on=watch.depends_on,
     )
-
-
-def _deadline_s(watch: Watch, occasion: Occasion) -> float:
-    if occasion is Occasion.SENTINEL:
-        return min(watch.timeout_s, _SENTINEL_LOOK_S)
-    if occasion is Occasion.CONFIRMATION:
-        return min(watch.timeout_s, max(_SENTINEL_LOOK_S, watch.slower_than_s or 0.0))
-    return watch.timeout_s
 
 
 async def _close(watch: Watch) -> None:

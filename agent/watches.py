@@ -91,11 +91,21 @@ def _extra(
     scope: Scope, component: Service | Database | Broker | Host, what: Kind, kit: ProbeKit
 ) -> Iterator[Watch]:
     for check in component.checks.values():
-        address = getattr(check.options, "url", None) or getattr(check.options, "address", None) or check.name
+        address = _address_of(check)
         # What is wrong with its machines is not said of the service: rules tell the two apart by kind.
         looked_at = Kind.MACHINE if check.kind == "machines" else what
         target = _target(scope, component.name, looked_at, check.name, HERE, address)
         yield _watch(scope, target, check.kind, check.options, component, kit, check)
+
+
+def _address_of(check: CheckSpec) -> str | Secret:
+    """What a further check looks at, as its options say it; else its own name."""
+    options = check.options
+    server, port = getattr(options, "server", None), getattr(options, "port", None)
+    if server is not None and port is not None:
+        return f"[{server}]:{port}" if ":" in server else f"{server}:{port}"
+    address: str | Secret = getattr(options, "url", None) or getattr(options, "address", None) or check.name
+    return address
 
 
 def _target(scope: Scope, name: str, what: Kind, check: str, vantage: str, url: str | Secret) -> Target:

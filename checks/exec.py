@@ -23,6 +23,8 @@ from checks.wire.redaction import Redactor, redacted
 
 _STATES: Final = {0: State.UP, 1: State.DEGRADED, 2: State.DOWN, 3: State.UNKNOWN}
 _AT_ONCE: Final = 8
+_MARGIN_S: Final = 0.05
+_MARGIN_SHARE: Final = 0.05
 _KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
@@ -55,23 +57,38 @@ class ExecCheck:
         self._redactor = Redactor(value.reveal() for value in options.environment.values())
 
     async def probe(self) -> Finding:
-        async with _turns():
-            started_s = time.monotonic()
-            try:
-                process = await self._start()
-            except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-                return self._unknown(Reason.CONFIG, f"cannot be run: {error.strerror}")
-            try:
-                async with asyncio.timeout(self._options.timeout):
-                    output = await self._output(process)
-                    code = await process.wait()
-            except TimeoutError:
-                message = f"did not end within {self._options.timeout} and was stopped"
-                return self._unknown(Reason.TIMEOUT, message)
-            finally:
-                await _end(process)
-        finding = self._finding(code, output, time.monotonic() - started_s)
-        return self._redactor.finding(finding, self._target.address)
+        timeout = self._options.timeout
+        # A little less than the caller's: what a hung plug-in looks at is not down, it is not known.
+        end_s = asyncio.get_running_loop().time() + timeout - min(_MARGIN_S, timeout * _MARGIN_SHARE)
+        turn = _turns()
+        try:
+            async with asyncio.timeout_at(end_s):
+                await turn.acquire()
+        except TimeoutError:
+            return self._unknown(
+                Reason.AGENT, f"had no turn within {timeout}: too many plug-ins are due at once"
+            )
+        try:
+            return self._redactor.finding(await self._run(end_s), self._target.address)
+        finally:
+            turn.release()
+
+    async def _run(self, end_s: float) -> Finding:
+        started_s = time.monotonic()
+        try:
+            process = await self._start()
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+            return self._unknown(Reason.CONFIG, f"cannot be run: {error.strerror}")
+        try:
+            async with asyncio.timeout_at(end_s):
+                output = await self._output(process)
+                code = await process.wait()
+        except TimeoutError:
+            message = f"did not end within {self._options.timeout} and was stopped"
+            return self._unknown(Reason.TIMEOUT, message)
+        finally:
+            await _end(process)
+        return self._finding(code, output, time.monotonic() - started_s)
 
     async def _start(self) -> asyncio.subprocess.Process:
         inherited = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}

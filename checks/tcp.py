@@ -18,7 +18,7 @@ from checks.wire.address import split_address
 from checks.wire.certificate import Certificate
 from checks.wire.dial import CertificateFault, Family, TlsSeen, connect, resolve, secure
 from checks.wire.expiry import chain_evidence, expiring
-from checks.wire.fault import Fault
+from checks.wire.fault import DeadlinePassed, Fault
 from checks.wire.journey import Journey
 from checks.wire.lines import LineReader
 from checks.wire.look import broken, look, spell
@@ -185,9 +185,14 @@ class _Talk:
         asked_s = time.monotonic()
         last = ""
         while True:
-            line = await self._reader.line()
+            try:
+                line = await self._reader.line()
+            except DeadlinePassed:
+                waited = f"within {spell(time.monotonic() - asked_s)} (processing unfinished)"
+                what = f"{_said(last)} and nothing" if last else "sent no line"
+                raise Fault(Reason.TIMEOUT, f"{what} like {pattern} {waited}") from None
             if line is None:
-                said = f', last said "{redacted(last.encode())[:100]}"' if last else ""
+                said = f", last {_said(last)}" if last else ""
                 raise Fault(Reason.BODY_MATCH, f"ended without a line that matches {pattern}{said}")
             match = re.search(pattern, line)
             if match is not None:
@@ -196,6 +201,10 @@ class _Talk:
         self._groups = (match[0], *match.groups())
         self.waited_s += max(0.0, max(self._stream.arrived_s, asked_s) - asked_s)
         self._journey.phase = None
+
+
+def _said(line: str) -> str:
+    return f'said "{redacted(line.encode())[:100]}"'
 
 
 def _build(target: Target, options: TcpOptions, kit: ProbeKit) -> TcpCheck:

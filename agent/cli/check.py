@@ -6,27 +6,29 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from agent.cli import DOWN, OK, PROBLEM, UNKNOWN, defaults
+from agent.cli.words import clean
 from agent.platform.problem import PlatformError
 from agent.prober import Watch
 from agent.settings import Settings, StartError
 from agent.watches import watches
 from checks.catalog import ProbeKit
 from checks.clock import SystemClock
-from checks.finding import SEVERITY, State
+from checks.finding import SEVERITY, Finding, State
 from checks.observation import Observation, Occasion, observe
+from checks.reason import Reason
 from checks.resolver import CachingResolver
 from checks.units import Duration
 
 _EXIT: Final = {State.UP: OK, State.ASLEEP: OK, State.DEGRADED: PROBLEM, State.DOWN: DOWN}
 _WORDS: Final = {
-    State.UP: "ok", State.DEGRADED: "slow", State.DOWN: "DOWN", State.ASLEEP: "zzz", State.STARTING: "wait",
+    State.UP: "ok", State.DEGRADED: "warn", State.DOWN: "DOWN", State.ASLEEP: "zzz", State.STARTING: "wait",
     State.UNKNOWN: "??",
 }  # fmt: skip
 _COLOURS: Final = {State.UP: 32, State.DEGRADED: 33, State.DOWN: 31}
@@ -113,21 +115,32 @@ def _print(seen: Sequence[Observation], *, as_json: bool) -> None:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(seen), indent=2) + b"\n")
         return
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    width = max(len(str(_name(look))) for look in seen)
-    for look in seen:
+    names = _names(seen)
+    width = max(len(name) for name in names)
+    for look, name in zip(seen, names, strict=True):
         finding = look.finding
-        word = f"{_WORDS[finding.state]:<5}"
+        word = "slow" if finding.reason is Reason.SLOW else _WORDS[finding.state]
+        word = f"{word:<5}"
         if colour and finding.state in _COLOURS:
             word = f"\x1b[{_COLOURS[finding.state]}m{word}\x1b[0m"
-        print(f"{word} {_name(look):<{width}}  {finding.message}  ({finding.reason.value})")
-        if finding.phases:
-            phases = " · ".join(f"{part.phase.value} {Duration(part.duration_s)}" for part in finding.phases)
-            print(f"      {'':<{width}}  {phases}")
-        if finding.state not in (State.UP, State.ASLEEP):
-            for fact in finding.evidence:
-                print(f"      {'':<{width}}  {fact.name}: {fact.value}")
+        print(f"{word} {name:<{width}}  {clean(finding.message)}  ({finding.reason.value})")
+        for line in proof_lines(finding):
+            print(f"      {'':<{width}}  {line}")
 
 
-def _name(look: Observation) -> str:
-    key = look.target.key
-    return f"{key.env}/{key.service}/{key.check}"
+def proof_lines(finding: Finding) -> Iterator[str]:
+    """The phases that happened, and the evidence where it is not well."""
+    if finding.phases:
+        parts = (f"{part.phase} {Duration(float(f'{part.duration_s:.3g}'))}" for part in finding.phases)
+        yield " · ".join(parts)
+    if finding.state not in (State.UP, State.ASLEEP):
+        yield from (clean(f"{fact.name}: {fact.value}") for fact in finding.evidence)
+
+
+def _names(seen: Sequence[Observation]) -> list[str]:
+    """`env/service/check`, with the vantage where that alone would name two."""
+    short = [str(look.target.key).rpartition("@")[0] for look in seen]
+    return [
+        str(look.target.key) if short.count(name) > 1 else name
+        for look, name in zip(seen, short, strict=True)
+    ]

@@ -17,6 +17,7 @@ import msgspec
 
 from agent.cli import OK, UNKNOWN
 from agent.cli.api import Api, ApiError, NotThereError, add_arguments
+from agent.cli.words import clean
 from agent.trace_path import TracePath, path_lines
 from agent.web.answers import ChecksAnswer, FailureAnswer, HistoryAnswer, TargetAnswer
 from alerts.desk import Explanation
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         *([f"trace {one.trace_id}", *path_lines(one)] for one in traces.values()),
         *(target_lines(one) for one in found.targets),
     ]
-    print("\n\n".join("\n".join(_clean(line) for line in part) for part in parts))
+    print("\n\n".join("\n".join(clean(line) for line in part) for part in parts))
     return OK
 
 
@@ -191,8 +192,3 @@ def _proof(phases: Sequence[PhaseTime], evidence: Sequence[Evidence]) -> Iterato
         parts = (f"{part.phase} {Duration(float(f'{part.duration_s:.3g}'))}" for part in phases)
         yield f"  phases    {' · '.join(parts)}"
     yield from (f"  {fact.name:<9} {fact.value}" for fact in evidence)
-
-
-def _clean(text: str) -> str:
-    """Nothing from a target may move the cursor or reorder a terminal's line."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

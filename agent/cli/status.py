@@ -12,6 +12,7 @@ from typing import Final
 
 from agent.cli import DOWN, OK, PROBLEM, UNKNOWN
 from agent.cli.api import Api, ApiError, add_arguments
+from agent.cli.words import clean
 from agent.web.answers import ComponentAnswer, EnvironmentAnswer, StatusAnswer
 from agent.web.overview import lasting
 from checks.finding import State
@@ -67,24 +68,24 @@ def _look(args: argparse.Namespace, *, colour: bool) -> tuple[int, str]:
 def lines(status: StatusAnswer, shown: list[EnvironmentAnswer], *, colour: bool) -> Iterator[str]:
     """The answer for people: the sentence, then each environment, what is not up first."""
     now_s = status.as_of_s
-    yield _painted(_clean(status.headline), status.state, colour=colour)
-    yield _clean(status.detail)
+    yield _painted(clean(status.headline), status.state, colour=colour)
+    yield clean(status.detail)
     for environment in shown:
         yield ""
         total = len(environment.components)
         well = sum(component.state is State.UP for component in environment.components)
         word = _painted(f"{environment.state.value:<9}", environment.state, colour=colour)
-        yield f"{_clean(environment.name):<12} {word} {well} of {total} up   as of {_clock(now_s)}"
+        yield f"{clean(environment.name):<12} {word} {well} of {total} up   as of {_clock(now_s)}"
         for component in environment.components:
             if component.state is not State.UP:
                 yield _row(component, now_s, colour=colour)
-        fine = [_clean(part.service) for part in environment.components if part.state is State.UP]
+        fine = [clean(part.service) for part in environment.components if part.state is State.UP]
         if fine:
             yield f"  {_painted(f'{_WORDS[State.UP]:<5}', State.UP, colour=colour)} {' '.join(fine)}"
     for alert in status.alerts:
         since = lasting(now_s - (alert.fired_s or alert.since_s))
         value = f" {alert.value} (limit {alert.threshold})" if alert.value else ""
-        yield _clean(f"alert  {alert.state:<10} {alert.title}{value}, {since}")
+        yield clean(f"alert  {alert.state:<10} {alert.title}{value}, {since}")
     yield ""
     agent = status.agent
     late = f"{agent.late_probes} late" if agent.late_probes else "none late"
@@ -92,24 +93,19 @@ def lines(status: StatusAnswer, shown: list[EnvironmentAnswer], *, colour: bool)
     facts = (agent.version, f"{agent.targets} checks", late, waiting, f"config {agent.config_hash}")
     yield f"agent        {', '.join(facts)}"
     if agent.config_problem:
-        yield _clean(f"the last reload was refused: {agent.config_problem}")
+        yield clean(f"the last reload was refused: {agent.config_problem}")
 
 
 def _row(component: ComponentAnswer, now_s: float, *, colour: bool) -> str:
     word = _painted(f"{_WORDS[component.state]:<5}", component.state, colour=colour)
     since = f"   {lasting(now_s - component.since_s)}" if component.since_s else ""
-    message = _clean(component.message)[:_MESSAGE_COLUMNS]
-    return f"  {word} {_clean(component.service):<11} {message}{since}"
+    message = clean(component.message)[:_MESSAGE_COLUMNS]
+    return f"  {word} {clean(component.service):<11} {message}{since}"
 
 
 def _painted(text: str, state: State, *, colour: bool) -> str:
     code = _COLOURS.get(state)
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
-
-
-def _clean(text: str) -> str:
-    """Nothing from a target may move the cursor or reorder a terminal's line."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _clock(at_s: float) -> str:

@@ -12,8 +12,9 @@ from checks.dns.packet import Message, PacketError, encode_question, parse_messa
 from checks.finding import Phase
 from checks.reason import Reason
 from checks.wire.dial import connect
-from checks.wire.fault import DeadlinePassed, Fault, fault_of
+from checks.wire.fault import Fault, fault_of
 from checks.wire.journey import Journey
+from checks.wire.look import spell
 
 
 async def ask(
@@ -40,6 +41,7 @@ async def _by_udp(
 ) -> Message:
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     loop = asyncio.get_running_loop()
+    asked_s = time.monotonic()
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         try:
@@ -55,7 +57,10 @@ async def _by_udp(
                     # RFC 5452 section 9.1: what does not match was never asked for; keep waiting.
                     journey.note("stray answer", "an answer that does not match the question was ignored")
         except TimeoutError as error:
-            raise DeadlinePassed from error
+            # Whether the question arrived is not known: UDP acknowledges nothing.
+            waited = spell(time.monotonic() - asked_s)
+            said = f"sent no answer over UDP for {waited} (processing unfinished)"
+            raise Fault(Reason.TIMEOUT, said) from error
         except OSError as error:
             raise fault_of(error, Phase.PROCESSING) from error
 

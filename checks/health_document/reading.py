@@ -9,6 +9,7 @@ import msgspec
 from checks.finding import SEVERITY, Claim, State
 from checks.health_document.document import Dialect, HealthDocument, state_of
 from checks.health_document.json import Json
+from checks.wire.redaction import tidy
 
 LARGEST_BYTES: Final = 1 << 20
 _MOST_CLAIMS: Final = 100
@@ -211,10 +212,10 @@ def _output(tree: dict[str, Json]) -> str:
     for key in _OUTPUTS:
         text = _text(tree.get(key))
         if text:
-            return text[:_LONGEST_OUTPUT]
+            return tidy(text[:_LONGEST_OUTPUT])
     details = tree.get("details")
     if isinstance(details, dict):
-        return _text(details.get("error") or details.get("message"))[:_LONGEST_OUTPUT]
+        return tidy(_text(details.get("error") or details.get("message"))[:_LONGEST_OUTPUT])
     return ""
 
 

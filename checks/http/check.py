@@ -292,7 +292,9 @@ class HttpCheck:
         try:
             following = redirected(request, location, look.answer.head.status)
         except ValueError as error:
-            raise Fault(Reason.REDIRECT_INVALID, f'redirects to "{location[:100]}": {error}') from error
+            raise Fault(
+                Reason.REDIRECT_INVALID, f'redirects to "{location.partition("?")[0][:100]}": {error}'
+            ) from error
         origin = following.origin
         look.journey.note(f"redirect {look.redirects}", following.shown)
         if origin.scheme == "http" and self._options.require_tls:

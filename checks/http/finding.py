@@ -13,7 +13,7 @@ from checks.target import Target
 from checks.wire.expiry import chain_evidence, expiring
 from checks.wire.fault import Fault
 from checks.wire.measures import way_measures
-from checks.wire.redaction import redacted
+from checks.wire.redaction import redacted, tidy
 
 if TYPE_CHECKING:
     from checks.http.check import Look
@@ -30,7 +30,7 @@ def finding_of(
             # What keeps us from asking says nothing about the target.
             state=State.UNKNOWN if fault.reason is Reason.CONFIG else State.DOWN,
             reason=fault.reason,
-            message=f"{target.address} {fault.message}",
+            message=f"{target.address} {_told(look, fault.message, fault.reason)}",
             hard=fault.hard,
             latency_s=None,
             phases=journey.phases(),
@@ -46,17 +46,28 @@ def finding_of(
             judgement = Judgement(
                 state=expiry.state, reason=expiry.reason, words=expiry.words, document=judgement.document
             )
+    words = judgement.words
+    if judgement.state is not State.UP:
+        words = _told(look, words, judgement.reason)
     measures += answer_measures(answer, tls=look.tls, redirects=look.redirects)
     return Finding(
         state=judgement.state,
         reason=judgement.reason,
-        message=f"{target.address} {judgement.words}",
+        message=f"{target.address} {words}",
         latency_s=latency_s,
         phases=journey.phases(),
         measures=measures,
         claims=judgement.document.claims if judgement.document is not None else (),
         evidence=_evidence(look, excerpt=judgement.state is not State.UP),
     )
+
+
+def _told(look: Look, words: str, reason: Reason) -> str:
+    """`words` for people; what happened behind a redirect is said of where it happened."""
+    behind = look.journey.evidence.get(f"redirect {look.redirects}") if look.redirects else None
+    if behind is not None and reason is not Reason.REDIRECT_INVALID:
+        words = f"redirects to {behind}, which {words}"
+    return tidy(words)
 
 
 def _evidence(look: Look, *, excerpt: bool = True) -> tuple[Evidence, ...]:

@@ -158,8 +158,8 @@ def _mismatch(answer: Answer, expect: Expect) -> tuple[Reason, str] | None:
     for name, pattern in expect.header.items():
         values = [value for key, value in answer.head.fields if key == name.lower()]
         if not any(re.search(pattern, value) for value in values):
-            held = f'is "{values[0][:80]}"' if values else "is missing"
-            return Reason.HEADER_MATCH, f'answers with a header "{name}" that {held}, expected {pattern}'
+            held = f'with the header "{name}: {values[0][:80]}"' if values else f'without the header "{name}"'
+            return Reason.HEADER_MATCH, f"answers {held}, expected {pattern}"
     for name, pattern in expect.header_not.items():
         for key, value in answer.head.fields:
             if key == name.lower() and re.search(pattern, value):

@@ -75,9 +75,12 @@ class Login:
         except Fault as fault:
             if fault.reason is Reason.CONFIG:
                 raise
-            raise Fault(Reason.CONFIG, f"was not asked: the token server {fault.message}") from fault
+            hint = ": check client_id and client_secret" if fault.reason is Reason.STATUS else ""
+            said = f"the token server {_shown(oauth2)} {fault.message}{hint}"
+            raise Fault(Reason.CONFIG, f"was not asked: {said}") from fault
         except DeadlinePassed as error:
-            raise Fault(Reason.CONFIG, "was not asked: the token server did not answer in time") from error
+            said = f"the token server {_shown(oauth2)} did not answer in time"
+            raise Fault(Reason.CONFIG, f"was not asked: {said}") from error
         self._token = token.access_token
         self._token_ends_s = now_s + max(0.0, token.expires_in - _MARGIN_S)
         return token.access_token
@@ -120,6 +123,10 @@ class Login:
             return msgspec.json.decode(answer.body, type=_Token, strict=False)
         except msgspec.DecodeError as error:
             raise Fault(Reason.BODY_MATCH, "sends no access_token") from error
+
+
+def _shown(oauth2: OAuth2) -> str:
+    return request_of(oauth2.token_url).shown
 
 
 def _secret(value: Secret | None, path: str | None) -> str:

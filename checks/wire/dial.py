@@ -141,7 +141,7 @@ async def secure(wire: Wire, name: str, options: TlsOptions, journey: Journey) -
     """TLS on `wire`, which is closed when that fails. Raises Fault, after reading a bad chain once more."""
     journey.begin(Phase.TLS)
     server_name = options.server_name or name
-    stream = TlsWire(wire, context_of(options), server_name=server_name)
+    stream = TlsWire(wire, _context(options), server_name=server_name)
     try:
         await stream.handshake()
         journey.end(stream.handshake_s)
@@ -157,6 +157,15 @@ async def secure(wire: Wire, name: str, options: TlsOptions, journey: Journey) -
         if isinstance(error, OSError):
             raise fault_of(error, Phase.TLS) from error
         raise
+
+
+def _context(options: TlsOptions) -> ssl.SSLContext:
+    """The context for `options`. Raises Fault(config) when its files or words cannot be used."""
+    try:
+        return context_of(options)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        said = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise Fault(Reason.CONFIG, f"was not asked: tls of this check cannot be used: {said}") from error
 
 
 class CertificateFault(Fault):

@@ -43,7 +43,8 @@ async def look(target: Target, timeout_s: float, act: Callable[[Journey], Awaita
 def broken(target: Target, journey: Journey, fault: Fault, measures: tuple[Measure, ...] = ()) -> Finding:
     """The finding of a look that ended in `fault`."""
     return Finding(
-        state=State.DOWN,
+        # What keeps us from asking says nothing about the target.
+        state=State.UNKNOWN if fault.reason is Reason.CONFIG else State.DOWN,
         reason=fault.reason,
         message=f"{target.address} {fault.message}",
         hard=fault.hard,

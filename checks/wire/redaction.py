@@ -25,11 +25,14 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 
 def redacted(body: bytes) -> str:
     """The first bytes of a body for people, without what looks like a secret."""
-    text = body[: _EXCERPT_BYTES * 2].decode("utf-8", "replace")
+    return tidy(body[: _EXCERPT_BYTES * 2].decode("utf-8", "replace"))[:_EXCERPT_BYTES].strip()
+
+
+def tidy(text: str) -> str:
+    """What a target said, on one printable line and without what looks like a secret."""
     text = _BEARER.sub(r"\1 ***", _AUTHORIZATION.sub(r"\1***", text))
     text = _USERINFO.sub(r"\1***@", _SENSITIVE.sub(r"\1***", text))
-    printable = "".join(letter if letter.isprintable() else " " for letter in text[:_EXCERPT_BYTES])
-    return printable.strip()
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 class Redactor:

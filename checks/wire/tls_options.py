@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from checks.units import Duration
 
+_NO_FILES: Final = (None, None, None)
 Version = Literal["1.0", "1.1", "1.2", "1.3"]
 
 _VERSIONS: Final = {
@@ -35,13 +37,42 @@ class TlsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expires_soon: Duration = Duration(7 * 86400)
 
 
-@lru_cache(maxsize=64)
 def context_of(options: TlsOptions) -> ssl.SSLContext:
-    """The context for `options`, built once: loading the system's authorities takes 26 ms.
+    """The context for `options`; a file that has changed is read again.
 
-    Raises ssl.SSLError, OSError (unreadable file) and ValueError.
+    Raises ssl.SSLError, OSError (unreadable file) and ValueError, each naming what is wrong.
     """
-    context = ssl.create_default_context(cafile=options.ca_file)
+    return _context(options, _stamps(options))
+
+
+def unverified_context_of(options: TlsOptions) -> ssl.SSLContext:
+    """The same without verification, for reading a chain that did not verify."""
+    return _unverified_context(options, _stamps(options))
+
+
+def _stamps(options: TlsOptions) -> tuple[int, ...]:
+    """When each file was last changed: certificates are renewed while the agent runs."""
+    files = (options.ca_file, options.client_certificate, options.client_key)
+    if files == _NO_FILES:
+        return ()
+    stamps = []
+    for file in files:
+        if file is not None:
+            try:
+                stamps.append(Path(file).stat().st_mtime_ns)
+            except OSError as error:
+                raise OSError(error.errno, f"{file}: {error.strerror}") from error
+    return tuple(stamps)
+
+
+@lru_cache(maxsize=64)
+def _context(options: TlsOptions, stamps: tuple[int, ...]) -> ssl.SSLContext:
+    """Built once: loading the system's authorities takes 26 ms."""
+    del stamps
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+    except ssl.SSLError as error:
+        raise ValueError(f"{options.ca_file} is no file of certificates in PEM") from error
     # RFC 9525: a certificate names its hosts in the SAN only; OpenSSL still falls back on the common name.
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
@@ -49,8 +80,8 @@ def context_of(options: TlsOptions) -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=64)
-def unverified_context_of(options: TlsOptions) -> ssl.SSLContext:
-    """The same without verification, for reading a chain that did not verify."""
+def _unverified_context(options: TlsOptions, stamps: tuple[int, ...]) -> ssl.SSLContext:
+    del stamps
     return _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), options, verify=False)
 
 
@@ -64,7 +95,16 @@ def _configured(context: ssl.SSLContext, options: TlsOptions, *, verify: bool = 
     if options.max_version is not None:
         context.maximum_version = _VERSIONS[options.max_version]
     if options.ciphers is not None:
-        context.set_ciphers(options.ciphers)
+        try:
+            context.set_ciphers(options.ciphers)
+        except ssl.SSLError as error:
+            raise ValueError(f'no cipher is called "{options.ciphers}"') from error
     if options.client_certificate is not None:
-        context.load_cert_chain(options.client_certificate, options.client_key)
+        try:
+            context.load_cert_chain(options.client_certificate, options.client_key)
+        except ssl.SSLError as error:
+            key = options.client_key or "the same file"
+            raise ValueError(
+                f"{options.client_certificate} with the key in {key} is no certificate with its key in PEM"
+            ) from error
     return context

@@ -17,6 +17,7 @@ from tests.virtual_time import VirtualClock, run_virtual
 
 UP = Finding(state=State.UP, reason=Reason.OK, message="answered")
 REFUSED = Finding(state=State.DOWN, reason=Reason.CONNECTION_REFUSED, message="refused", hard=True)
+SLOW = Finding(state=State.DEGRADED, reason=Reason.SLOW, message="slow", latency_s=3.5)
 BROKEN = Finding(state=State.DOWN, reason=Reason.STATUS, message="503")
 
 
@@ -30,6 +31,7 @@ class Patient:
     def __init__(self) -> None:
         self.finding = UP
         self.hangs = False
+        self.takes_s = 0.01
         self.looks = 0
         self.at_once = 0
         self.most_at_once = 0
@@ -42,7 +44,7 @@ class Patient:
         try:
             if self.hangs:
                 await asyncio.get_running_loop().create_future()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.takes_s)
         finally:
             self.at_once -= 1
         return self.finding
@@ -153,6 +155,35 @@ def test_each_watch_confirms_by_its_own_policy_and_a_reload_brings_another() -> 
         return told.changes()[2:]
 
     assert run_virtual(scenario) == [(0.11, "other", State.DOWN), (4.61, "one", State.DOWN)]
+
+
+def test_a_slow_target_is_confirmed_as_slow_and_not_cut_off_as_down() -> None:
+    async def scenario(clock: VirtualClock) -> list[tuple[float, str, State]]:
+        patient = Patient()
+        _, told, task = await started(clock, watch("report", patient))
+        patient.takes_s, patient.finding = 3.5, SLOW
+        await asyncio.sleep(40)
+        patient.finding = UP  # it may take long and be right, as a plug-in does
+        await asyncio.sleep(40)
+        await ended(task)
+        return told.changes()[1:]
+
+    assert [state for _, _, state in run_virtual(scenario)] == [State.DEGRADED, State.UP]
+
+
+def test_a_lost_connection_to_a_target_that_always_takes_long_is_no_freeze() -> None:
+    async def scenario(clock: VirtualClock) -> list[State]:
+        patient, alarm = Patient(), Alarm()
+        patient.takes_s = 1.5
+        patient.finding = msgspec.structs.replace(UP, latency_s=1.5)
+        _, told, task = await started(clock, watch("report", patient, alarm=alarm))
+        await asyncio.sleep(2)
+        alarm.cry("end of file")
+        await asyncio.sleep(20)
+        await ended(task)
+        return [state for _, _, state in told.changes()]
+
+    assert run_virtual(scenario) == [State.UP]
 
 
 def test_a_sentinels_cry_is_looked_into_at_once_and_decides_with_hard_evidence() -> None:

@@ -47,6 +47,27 @@ hosts: {here: {}}
     assert (web.interval_s, web.timeout_s, web.slower_than_s, web.depends_on) == (10.0, 5.0, 1.0, ("db",))
 
 
+def test_what_is_looked_at_is_named_as_the_check_says_it(tmp_path: Path) -> None:
+    placed = built(
+        tmp_path,
+        """
+services:
+  web:
+    checks:
+      names: {kind: dns, server: 10.0.0.53, name: web.example}
+      names6: {kind: dns, server: "fd00::53", port: 5353, name: web.example}
+      port: {kind: tcp, address: "web:80"}
+      plugin: {kind: exec, command: [check_load]}
+""",
+    )
+    assert [watch.target.address for watch in placed] == [
+        "10.0.0.53:53",
+        "[fd00::53]:5353",
+        "web:80",
+        "plugin",
+    ]
+
+
 def test_a_watch_confirms_as_its_component_and_else_its_environment_says(tmp_path: Path) -> None:
     placed = built(
         tmp_path,

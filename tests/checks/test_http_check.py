@@ -196,6 +196,34 @@ async def test_a_token_that_is_refused_is_not_used_again() -> None:
     assert (seen, issued) == (["ok", "status", "ok"], 2)
 
 
+async def test_what_happens_behind_a_redirect_is_said_of_where_it_happened(origin: Origin) -> None:
+    async def leads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
+        status, where = ("302 Found", "http://127.0.0.1:1/?token=abc") if path == "/" else ("404 Gone", "")
+        location = f"Location: {where or '/'}\r\n"
+        if path == "/again":
+            status, location = "302 Found", "Location: /lost\r\n"
+        writer.write(f"HTTP/1.1 {status}\r\n{location}Content-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(leads, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    refused, lost = await look(check(url)), await look(check(f"{url}again"))
+    server.close()
+    assert (refused.reason, refused.message) == (
+        "connection_refused",
+        f"{url} redirects to http://127.0.0.1:1/, which refuses connections: nobody listens there",
+    )
+    assert lost.message == f"{url}again redirects to {url}lost, which answers 404 Gone, expected 2xx"
+
+
+async def test_what_a_health_document_says_is_shown_without_secrets(origin: Origin) -> None:
+    origin.body = '{"status": "down", "database": {"status": "down", "error": "password=hunter2 \\u001b[2J"}}'
+    finding = await look(check(origin.url))
+    assert finding.message.endswith('says it is "down": database down (password=***  [2J) (status 200)')
+    assert not re.search("hunter2|\x1b", str(finding))
+
+
 async def test_a_silent_token_server_is_not_blamed_on_the_target(origin: Origin) -> None:
     silent = Origin(mute=True)
     silent.server = await asyncio.start_server(silent.handle, "127.0.0.1", 0)
@@ -204,7 +232,9 @@ async def test_a_silent_token_server_is_not_blamed_on_the_target(origin: Origin)
     finding = await look(check(origin.url, auth=auth, timeout=0.2))
     silent.kill()
     assert (finding.state, finding.reason) == ("unknown", "config")
-    assert finding.message == f"{origin.url} was not asked: the token server did not answer in time"
+    assert (
+        finding.message == f"{origin.url} was not asked: the token server {silent.url} did not answer in time"
+    )
 
 
 async def test_latency_is_the_servers_own_time(origin: Origin) -> None:

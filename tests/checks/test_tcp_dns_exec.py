@@ -88,6 +88,20 @@ async def test_a_dialogue_gets_its_verdict(handle: Handler, dialogue: list[Any],
     assert verdict(finding) == wanted, finding.message
 
 
+@pytest.mark.parametrize(
+    ("handle", "words"),
+    [
+        (says(b"-ERR unknown\n", listen=True), 'said "-ERR unknown" and nothing like ^HI within '),
+        (says(listen=True), "sent no line like ^HI within "),
+        (says(b"BYE\n"), 'ended without a line that matches ^HI, last said "BYE"'),
+    ],
+)
+async def test_a_dialogue_that_goes_wrong_says_what_was_said(handle: Handler, words: str) -> None:
+    async with serving(handle) as address:
+        finding = await probe("tcp", {"address": address, "dialogue": HI, "timeout": 0.3}, address)
+    assert words in finding.message
+
+
 async def test_nobody_listening_is_hard_evidence() -> None:
     finding = await probe("tcp", {"address": "127.0.0.1:1"}, "127.0.0.1:1")
     assert (verdict(finding), finding.hard) == ("down connection_refused", True)
@@ -320,6 +334,31 @@ async def test_what_a_plug_in_started_dies_with_it(tmp_path: Path) -> None:
         return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
     await until(gone, what="the grandchild's end")
+
+
+async def test_a_plug_in_that_hangs_is_not_known_whoever_counts_the_time() -> None:
+    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
+    asked = msgspec.convert(
+        {"command": script("import time; time.sleep(60)"), "timeout": 0.5},
+        kind("exec").options,
+        dec_hook=lambda hint, value: hint(value),
+    )
+    key = TargetKey(env="test", service="s", check="exec", vantage="here")
+    target = Target(key=key, kind=Kind.SERVICE, address="it")
+    check = kind("exec").build(target, asked, kit)
+    finding = (await observe(check, target, deadline_s=0.5, clock=kit.clock)).finding
+    assert verdict(finding) == "unknown timeout"
+    assert finding.message.endswith("did not end within 500ms and was stopped")
+
+
+async def test_a_plug_in_that_gets_no_turn_says_so_of_the_agent() -> None:
+    hangs = {"command": script("import time; time.sleep(60)"), "timeout": 1.0}
+    busy = [asyncio.create_task(probe("exec", hangs)) for _ in range(8)]
+    await asyncio.sleep(0)
+    late = await probe("exec", {"command": script("print('OK')"), "timeout": 0.2})
+    await asyncio.gather(*busy)
+    assert verdict(late) == "unknown agent"
+    assert late.message.endswith("had no turn within 200ms: too many plug-ins are due at once")
 
 
 async def test_only_the_named_environment_reaches_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:

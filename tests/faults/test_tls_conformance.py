@@ -324,6 +324,29 @@ async def test_a_client_certificate_opens_what_wants_one(pki: Pki) -> None:
     assert verdicts == ["tls_client_cert", "tls_client_cert", "ok"]
 
 
+async def test_a_certificate_of_ours_is_read_again_when_it_was_renewed(pki: Pki) -> None:
+    file = pki.folder / "renewed.pem"
+    tls = {"ca_file": pki.ca_file, "client_certificate": str(file)}
+    seen = []
+    with answering(wants_certificate(ssl.TLSVersion.TLSv1_2)(pki)) as port:
+        url = f"https://localhost:{port}/"
+        for content in (None, b"nonsense", sign("a", by=pki.stranger).pem(), sign("a", by=pki.root).pem()):
+            if content is not None:
+                file.write_bytes(content)
+            for kind_, options in (("http", {"url": url}), ("tls", {"address": f"localhost:{port}"})):
+                finding = await probe(kind_, {**options, "tls": tls}, "it")
+                seen.append((kind_, f"{finding.state} {finding.reason}", finding.message))
+    missing, broken, refused, fine = (seen[place : place + 2] for place in range(0, 8, 2))
+    for _, verdict, message in missing:
+        assert (verdict, message) == (
+            "unknown config",
+            f"it was not asked: tls of this check cannot be used: {file}: No such file or directory",
+        )
+    assert all("is no certificate with its key in PEM" in message for _, _, message in broken)
+    assert [verdict for _, verdict, _ in refused] == ["down tls_client_cert"] * 2
+    assert [verdict for _, verdict, _ in fine] == ["up ok"] * 2
+
+
 def says(*pieces: bytes, hang: bool = False) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
