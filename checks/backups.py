@@ -1,8 +1,9 @@
 """The backup check: reads the catalogue a deployment writes; says when a backup is old, odd or unproved.
 
 The catalogue is JSON, one file: `{"backups": [{"id", "database", "finished_at", "bytes", "state",
-"encrypted", "restored_at"}]}` with RFC 3339 times; `state` is `ok` or `failed`; `restored_at` is when a
-restore of that backup was last proved. Listing a dump proves nothing: a dump cut in half still lists.
+"encrypted", "restored_at"}]}` with RFC 3339 times; `state` is `ok`, `failed` or `deleted`; `restored_at` is
+when a restore of that backup was last proved. Listing a dump proves nothing: a dump cut in half still lists.
+What was deleted stays in the list, so that retention can be told from a young database.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -29,6 +30,7 @@ from checks.units import Duration, Ratio
 _MAX_BYTES: Final = 16 << 20
 _COMPARED: Final = 7
 _LEAST_COMPARED: Final = 3
+_CLOCKS_APART_S: Final = 300.0
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +38,11 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     database: str = ""
-    finished_at: datetime
+    finished_at: Annotated[datetime, msgspec.Meta(tz=True)]
     bytes: int = 0
     state: str = "ok"
     encrypted: bool = False
-    restored_at: datetime | None = None
+    restored_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,11 +104,19 @@ def judge(backups: tuple[Backup, ...], options: BackupsOptions, *, now_s: float)
     good = sorted((one for one in backups if one.state == "ok"), key=lambda one: one.finished_at)
     what = f"of {options.database}" if options.database else "in the catalogue"
     if not good:
-        failed = f" ({len(backups)} failed)" if backups else ""
+        count = sum(one.state == "failed" for one in backups)
+        failed = f" ({count} failed)" if count else ""
         words = f"there is no successful backup {what}{failed}: run one and read its log"
         return Finding(state=State.DEGRADED, reason=Reason.BACKUP_MISSING, message=words)
     newest = good[-1]
     age_s = now_s - newest.finished_at.timestamp()
+    if age_s < -_CLOCKS_APART_S:
+        # It would be fresh for as long as its date is wrong.
+        words = (
+            f"backup {newest.id} {what} is dated {-age_s / 3600:.1f} h in the future, so its "
+            "age is not known: check the clock of the machine that makes backups"
+        )
+        return Finding(state=State.UNKNOWN, reason=Reason.BACKUP_OLD, message=words)
     problems = (
         *over(
             options.age_limits(),
@@ -118,12 +128,14 @@ def judge(backups: tuple[Backup, ...], options: BackupsOptions, *, now_s: float)
             ),
         ),
         *_shape(good, options, what),
-        *_history(good, options, what, now_s),
+        *_proof(backups, options, what, now_s),
+        *_retention(backups, good, options, what, now_s),
+        *_failed_since(backups, newest, what),
     )
     return finding_of(
         problems,
         fine=f"the newest backup {what} is {age_s / 3600:.1f} h old, {len(good)} are kept",
-        measures=_measures(good, len(backups)),
+        measures=_measures(good, backups),
     )
 
 
@@ -132,6 +144,10 @@ def _shape(good: list[Backup], options: BackupsOptions, what: str) -> Iterator[P
     if options.encrypted and not newest.encrypted:
         words = f"backup {newest.id} {what} is not encrypted and must be: set its recipients"
         yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_UNENCRYPTED, message=words, urgent=True)
+    if newest.bytes == 0:
+        words = f"backup {newest.id} {what} is empty: read the log of the run that made it"
+        yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_SIZE, message=words, urgent=True)
+        return
     before = [one.bytes for one in good[-1 - _COMPARED : -1]]
     if len(before) >= _LEAST_COMPARED and (usual := median(before)) > 0:
         change = abs(newest.bytes - usual) / usual
@@ -143,20 +159,51 @@ def _shape(good: list[Backup], options: BackupsOptions, what: str) -> Iterator[P
             yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_SIZE, message=words)
 
 
-def _history(good: list[Backup], options: BackupsOptions, what: str, now_s: float) -> Iterator[Problem]:
-    if options.restored_every is not None:
-        proofs = [one.restored_at.timestamp() for one in good if one.restored_at is not None]
-        limit = options.restored_every
-        if not proofs:
-            words = f"no restore of a backup {what} has ever been proved: run a restore test"
-            yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_NEVER_RESTORED, message=words)
-        elif now_s - max(proofs) > limit:
-            days = (now_s - max(proofs)) / 86400
-            words = (
-                f"the last proved restore {what} is {days:.0f} days old (limit {limit}): run a restore test"
-            )
-            yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_NEVER_RESTORED, message=words)
+def _failed_since(backups: tuple[Backup, ...], newest: Backup, what: str) -> Iterator[Problem]:
+    """Worth a word before the newest is too old, and then it is said why."""
+    failed = [one for one in backups if one.state == "failed" and one.finished_at > newest.finished_at]
+    if failed:
+        last = max(failed, key=lambda one: one.finished_at)
+        words = f"the last {len(failed)} backup runs {what} failed, {last.id} the latest: read its log"
+        yield Problem(state=State.UP, reason=Reason.BACKUP_MISSING, message=words)
+
+
+def _proof(
+    backups: tuple[Backup, ...], options: BackupsOptions, what: str, now_s: float
+) -> Iterator[Problem]:
+    limit = options.restored_every
+    if limit is None:
+        return
+    proofs = _proofs(backups)
+    if not proofs:
+        words = f"no restore of a backup {what} has ever been proved: run a restore test"
+        yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_NEVER_RESTORED, message=words)
+    elif now_s - max(proofs) > limit:
+        days = (now_s - max(proofs)) / 86400
+        words = f"the last proved restore {what} is {days:.0f} days old (limit {limit}): run a restore test"
+        yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_NEVER_RESTORED, message=words)
+
+
+def _proofs(backups: tuple[Backup, ...]) -> list[float]:
+    """When a restore was proved; also of a backup that has been deleted since."""
+    return [one.restored_at.timestamp() for one in backups if one.restored_at is not None]
+
+
+def _retention(
+    backups: tuple[Backup, ...], good: list[Backup], options: BackupsOptions, what: str, now_s: float
+) -> Iterator[Problem]:
     if options.keep is None:
+        return
+    began_s = min(one.finished_at.timestamp() for one in backups)
+    oldest_s = good[0].finished_at.timestamp()
+    promised_s = max(began_s, now_s - options.keep)
+    if oldest_s - promised_s > 2 * options.every:
+        words = (
+            f"the backups {what} reach back {(now_s - oldest_s) / 86400:.1f} days instead of "
+            f"{(now_s - promised_s) / 86400:.0f} (kept for {options.keep}): "
+            "some were deleted too early, or failed"
+        )
+        yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_RETENTION, message=words, urgent=True)
         return
     # A gap of more than twice the rhythm within the promised time is a day that cannot be gone back to.
     kept = [
@@ -171,15 +218,15 @@ def _history(good: list[Backup], options: BackupsOptions, what: str, now_s: floa
         yield Problem(state=State.DEGRADED, reason=Reason.BACKUP_RETENTION, message=words)
 
 
-def _measures(good: list[Backup], total: int) -> tuple[Measure, ...]:
+def _measures(good: list[Backup], backups: tuple[Backup, ...]) -> tuple[Measure, ...]:
     newest = good[-1]
     plain = {
         "gaia_backup_last_success_timestamp_seconds": newest.finished_at.timestamp(),
         "gaia_backup_size_bytes": float(newest.bytes),
         "gaia_backup_kept": float(len(good)),
-        "gaia_backup_failed": float(total - len(good)),
+        "gaia_backup_failed": float(sum(one.state == "failed" for one in backups)),
     }
-    proofs = [one.restored_at.timestamp() for one in good if one.restored_at is not None]
+    proofs = _proofs(backups)
     if proofs:
         plain["gaia_backup_last_restore_timestamp_seconds"] = max(proofs)
     return tuple(Measure(name=name, value=value) for name, value in plain.items())

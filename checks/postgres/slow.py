@@ -118,8 +118,8 @@ async def ask(session: Session, sql: str, reading: Reading, *, name: str, within
     except QueryRefusedError as refused:
         why = {
             "42501": "the role may not read it: see `gaia doctor postgres`",
-            "42P01": "the extension is not created in this database",
-            "55000": "the extension is not in shared_preload_libraries",
+            "42P01": "the extension is not in this database: CREATE EXTENSION pg_stat_statements",
+            "55000": "add it to shared_preload_libraries and restart the server",
             "57014": "it took longer than its time limit",
         }.get(refused.error.sqlstate, f"SQLSTATE {refused.error.sqlstate}")
         reading.evidence.append(Evidence(name=f"unknown: {name}", value=why))

@@ -10,11 +10,6 @@ import pytest
 
 from agent.cli import OK, PROBLEM, UNKNOWN, main
 from agent.cli.doctor import redacted
-from checks.finding import State
-from checks.postgres.options import PostgresOptions
-from checks.postgres.role import role_sql
-from checks.secret import Secret
-from tests.faults.deep.looking import look_once
 from tests.servers import PostgresServer
 
 FILE = """\
@@ -24,25 +19,6 @@ environments:
 databases:
   postgres: {url: "URL"}
 """
-
-
-async def test_the_printed_role_lets_the_agent_see_everything(postgres_server: PostgresServer) -> None:
-    sql = role_sql("doctor_role").replace("\\prompt 'password for doctor_role: ' pw", "\\set pw 'p'")
-    postgres_server.server.run_sql("DROP ROLE IF EXISTS doctor_role")
-    postgres_server.server.run_sql(sql)
-    url = postgres_server.server.url_of(user="doctor_role", password="p")
-    found = await look_once("postgres", PostgresOptions(url=Secret(url)))
-    assert found.state is State.UP
-    assert not [one for one in found.evidence if one.name == "not_permitted"]
-    assert (
-        postgres_server.server.run_sql("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'doctor_role'")
-        == "4"
-    )
-
-
-def test_the_reserved_role_is_granted_from_16_on() -> None:
-    assert "pg_use_reserved_connections" in role_sql(major=16)
-    assert "pg_use_reserved_connections" not in role_sql(major=15)
 
 
 def test_a_role_name_that_needs_quoting_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

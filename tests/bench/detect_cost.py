@@ -76,7 +76,7 @@ def main() -> None:
         server.start()
         try:
             server.run_sql("CREATE EXTENSION pg_stat_statements")
-            server.run_sql(role_sql().replace("\\prompt 'password for gaia_monitor: ' pw", "\\set pw 'p'"))
+            server.run_sql(role_sql(password=False) + "ALTER ROLE gaia_monitor PASSWORD 'p';")
             asyncio.run(cost(server))
             asyncio.run(restarts(server))
         finally:

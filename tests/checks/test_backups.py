@@ -81,6 +81,49 @@ CASES = {
         Reason.OK,
         "",
     ),
+    "deleted too early": (
+        (*DAILY[:5], *(backup(24 * day + 1, state="deleted") for day in range(5, 40))),
+        options(keep=Duration(30 * 86400)),
+        State.DEGRADED,
+        Reason.BACKUP_RETENTION,
+        "reach back 4.0 days instead of 30 (kept for 30d)",
+    ),
+    "as old as the database is": (DAILY, options(keep=Duration(30 * 86400)), State.UP, Reason.OK, ""),
+    "deleted when it was due": (
+        (*(backup(24 * day + 1) for day in range(30)), backup(24 * 31, state="deleted")),
+        options(keep=Duration(30 * 86400)),
+        State.UP,
+        Reason.OK,
+        "30 are kept",
+    ),
+    "restored before it was deleted": (
+        (*DAILY, backup(400, state="deleted", restored_at=NOW - timedelta(days=2))),
+        options(restored_every=Duration(7 * 86400)),
+        State.UP,
+        Reason.OK,
+        "",
+    ),
+    "the last runs failed": (
+        (*DAILY, backup(0.5, state="failed"), backup(0.2, state="failed")),
+        options(),
+        State.UP,
+        Reason.BACKUP_MISSING,
+        "the last 2 backup runs in the catalogue failed, b0.2 the latest",
+    ),
+    "empty": (
+        (backup(1, bytes=0),),
+        options(),
+        State.DEGRADED,
+        Reason.BACKUP_SIZE,
+        "b1 in the catalogue is empty",
+    ),
+    "from the future": (
+        (*DAILY, backup(-30)),
+        options(),
+        State.UNKNOWN,
+        Reason.BACKUP_OLD,
+        "b-30 in the catalogue is dated 30.0 h in the future",
+    ),
     "a gap": (
         (backup(1), backup(25), backup(24 * 5)),
         options(keep=Duration(30 * 86400)),
@@ -120,3 +163,11 @@ async def test_no_catalogue_is_a_missing_backup_and_a_broken_one_a_mistake(tmp_p
     unread = await look_once("backups", BackupsOptions(catalogue=str(broken)))
     assert (absent.state, absent.reason) == (State.DEGRADED, Reason.BACKUP_MISSING)
     assert (unread.state, unread.reason) == (State.UNKNOWN, Reason.CONFIG)
+
+
+async def test_a_time_without_a_zone_is_a_mistake_of_the_catalogue(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text('{"backups": [{"id": "b1", "finished_at": "2026-11-23T12:00:00"}]}')
+    found = await look_once("backups", BackupsOptions(catalogue=str(catalogue)))
+    assert (found.state, found.reason) == (State.UNKNOWN, Reason.CONFIG)
+    assert "timezone" in found.message
