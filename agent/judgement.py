@@ -24,6 +24,7 @@ from alerts.plan import Graph, JudgePlan
 from alerts.reporter import Reporter
 from alerts.requests import ErrorLog, RequestExample, RequestSample
 from alerts.story import Change as ToldChange
+from alerts.troubles import Troubles
 from alerts.view import Transition
 from alerts.waiting import LaneStatus
 from checks.catalog import ProbeKit
@@ -72,6 +73,7 @@ class Judgement:
         )
         self._lately: list[TargetKey] = []
         self._reporter = Reporter(self.journal)
+        self._troubles = Troubles()
         self._clock = clock
         self._board = board
         self._decided = decided
@@ -129,6 +131,9 @@ class Judgement:
         now_s = self._clock.wall_s()
         self._tell(self.judge.tick(now_s))
         self._reporter.tick(self.judge.plan, now_s)
+        troubles = self._troubles.tick(self._dispatcher.troubles(), self.env, now_s)
+        if troubles:
+            self.judge.receive(troubles, now_s)
 
     def wanted(self) -> tuple[TargetKey, ...]:
         """Targets to look at now: a page waits for them, or the agent was cut off and is back."""

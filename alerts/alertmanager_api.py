@@ -23,6 +23,7 @@ from alerts.view import AlertView
 
 PREFIX: Final = "/api/v2"
 _ENDS_AFTER_S: Final = 300.0
+_ACK: Final = "ACK!"
 _MAX_ALERTS: Final = 5000
 _MAX_LABELS: Final = 64
 _VERSION_PARTS: Final = ("branch", "buildDate", "buildUser", "goVersion", "revision")
@@ -265,13 +266,24 @@ def _silence(desks: Sequence[Desk], body: bytes, now_s: float) -> Response:
         author=posted.created_by,
         comment=posted.comment,
         created_at_s=now_s,
+        expire_on_resolve=posted.comment.startswith(_ACK),
     )
     for desk in desks:
         desk.judge.silence(silence, now_s)
+        if silence.expire_on_resolve:
+            _acknowledge(desk, silence, now_s)
     if posted.id:
         for desk in desks:
             desk.judge.expire(posted.id, now_s)
     return _json({"silenceID": silence.id})
+
+
+def _acknowledge(desk: Desk, silence: Silence, now_s: float) -> None:
+    """Alertmanager has no acknowledgement; karma's way is a silence whose comment begins with ACK!."""
+    for view in desk.judge.active():
+        if view.told and silence.matches(view.labels):
+            lasts_s = silence.ends_at_s - now_s
+            desk.judge.ack(view.episode, silence.author, now_s, lasts_s=lasts_s)
 
 
 def _filter(query: Mapping[str, Sequence[str]]) -> tuple[Matcher, ...]:

@@ -28,6 +28,7 @@ from alerts.owner import Fate, fate
 from alerts.pusher import Pusher, marked
 from alerts.receiver import DeadMan, Owner
 from alerts.rule import Severity
+from alerts.troubles import Trouble
 from alerts.waiting import LaneStatus
 from alerts.words import gsm
 from checks.clock import Clock, SystemClock
@@ -132,6 +133,12 @@ class Dispatcher:
     def status(self) -> tuple[LaneStatus, ...]:
         """How each channel does."""
         return tuple(lane.status() for lane in self._lanes.values())
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What channels do not take, where there is another one to say so."""
+        if len(self._lanes) < 2:
+            return ()
+        return tuple(found for lane in self._lanes.values() if (found := lane.trouble()) is not None)
 
     @property
     def oldest_unsent_s(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -24,6 +24,8 @@ from alerts.notice import Notice, NoticeKind
 from alerts.notifiers.notifier import Notifier, NotifyError
 from alerts.owner import Fate
 from alerts.porter import Porter
+from alerts.rule import Severity
+from alerts.troubles import AFTER_S, NAME, REFUSED_S, Trouble
 from alerts.waiting import LaneStatus, Waiting
 from checks.clock import Clock
 
@@ -73,6 +75,7 @@ class Lane:
         self._sent = self._failed = self._dead = 0
         self._last_sent_at_s = self._last_duration_s = 0.0
         self._last_error = ""
+        self._refused: Waiting | None = None
 
     def offer(self, row: OutboxRow) -> None:
         """Queue a row that is already on disk."""
@@ -96,6 +99,26 @@ class Lane:
         """Rows that nobody has taken for so long, oldest first."""
         now = self._clock.monotonic_s()
         return tuple(one.row for one in self._queue if now - one.since >= after_s)
+
+    def trouble(self) -> Trouble | None:
+        """What the channel does not take; None when it does, or had no chance to yet."""
+        now = self._clock.monotonic_s()
+        late = [one for one in self._queue if now - one.since >= AFTER_S and one.notice.alertname != NAME]
+        if late:
+            return Trouble(
+                channel=self.channel.name,
+                waiting=len(late),
+                oldest_s=now - min(one.since for one in late),
+                severity=_most_urgent(one.notice.severity for one in late),
+                error=self._last_error,
+            )
+        refused = self._refused
+        if refused is None or now - refused.since >= REFUSED_S or refused.notice.alertname == NAME:
+            return None
+        return Trouble(
+            channel=self.channel.name, waiting=0, oldest_s=0.0, severity=refused.notice.severity,
+            error=refused.row.last_error[:200],
+        )  # fmt: skip
 
     def sending(self, row: OutboxRow) -> bool:
         """Whether the row is under way at this moment."""
@@ -205,7 +228,7 @@ class Lane:
         self._last_sent_at_s = self._clock.wall_s()
         self._allowance.succeeded()
         self._hooks.taken()
-        self._last_error = ""
+        self._last_error, self._refused = "", None
         self._sent += len(chosen)
         for one in chosen:
             self._queue.remove(one)
@@ -239,6 +262,7 @@ class Lane:
             if dead:
                 self._queue.remove(one)
                 self._dead += 1
+                self._refused = Waiting(row=one.row, since=now, due=now)
                 self._hooks.given_up(one.row)
         logger.log(
             logging.ERROR if final else logging.WARNING,
@@ -285,3 +309,7 @@ class Lane:
             self._journal.merge([one.row for one in stale], self._clock.wall_s(), into=end.row)
             for one in stale:
                 self._queue.remove(one)
+
+
+def _most_urgent(severities: Iterable[Severity]) -> Severity:
+    return min(severities, key=list(Severity).index)

@@ -214,6 +214,29 @@ def test_amtool_lists_alerts_and_makes_and_ends_silences() -> None:
 
 
 @pytest.mark.skipif(AMTOOL is None, reason="amtool (Debian: prometheus-alertmanager) is not installed")
+def test_amtool_acknowledges_with_a_silence_that_says_so_and_ends_with_the_alert() -> None:
+    desk = WorldDesk()
+    desk.world.kill("postgres")
+    desk.world.pass_s(5)
+    with Server(desk) as server:
+        server.amtool(
+            "silence", "add", "--author=mira", "--comment=ACK! on it", "--end=2027-01-16T00:00:00Z",
+            "service=postgres",
+        )  # fmt: skip
+    assert desk.world.alert("database_down", "postgres").acked_by == "mira"
+    desk.world.pass_s(2)
+    (silence,) = desk.judge.silences()
+    assert silence.active(desk.world.now_s)
+    desk.world.heal("postgres")
+    desk.world.pass_s(700)
+    # What fires next is somebody's again.
+    assert not desk.judge.silences()[0].active(desk.world.now_s)
+    desk.world.kill("postgres")
+    desk.world.pass_s(5)
+    assert desk.world.alert("database_down", "postgres").told
+
+
+@pytest.mark.skipif(AMTOOL is None, reason="amtool (Debian: prometheus-alertmanager) is not installed")
 def test_amtool_edits_silences_chooses_receivers_and_shows_what_we_are() -> None:
     desk = WorldDesk()
     desk.world.kill("postgres")
