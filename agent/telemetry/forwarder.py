@@ -79,6 +79,7 @@ class Forwarder:
         }
         saved = cursor.load(self._path)
         self._cursor = saved or Cursor(base={signal.value: self._base(signal) for signal in options.signals})
+        self._saved = {lane: self._cursor.lane(lane).seq for lane in Lane} if saved is not None else {}
         # Whether gzip members may be joined; a backend whose reader stops after the first one cannot.
         self._joins = True
         self.paused: str = ""
@@ -100,8 +101,11 @@ class Forwarder:
             await self._save()
 
     def seq(self, lane: Lane) -> int | None:
-        """The last record this destination no longer needs; None when it takes nothing of the lane."""
-        return self._cursor.lane(lane).seq if lane.signal in self.options.signals else None
+        """The last record this destination no longer needs, on disk; None when it takes nothing of the lane.
+
+        What is not on disk yet would be sent again after a crash, and must still be there for the ledger.
+        """
+        return self._saved.get(lane, 0) if lane.signal in self.options.signals else None
 
     def evict(self, lane: Lane, segment: Segment) -> None:
         """A segment is given up for lack of room: what was not sent yet never will be."""
@@ -331,10 +335,13 @@ class Forwarder:
                         self._letters.keep(letter.id)
 
     async def _save(self) -> None:
+        seqs = {lane: self._cursor.lane(lane).seq for lane in Lane}
         try:
             await self._log.in_thread(partial(write_whole, self._path, cursor.encode(self._cursor)))
         except OSError as error:
             logger.warning("telemetry.cursor_failed", extra={"error": str(error)})
+            return
+        self._saved = seqs
 
 
 def _plain(head: Head, content: bytes) -> bytes:

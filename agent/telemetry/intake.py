@@ -22,6 +22,7 @@ from agent.telemetry.options import IntakeOptions, fitted, place_of
 from agent.telemetry.post import HttpPost
 from agent.telemetry.reception import Reception
 from agent.telemetry.red import RequestTotals
+from agent.telemetry.reserve import Reserve, is_full
 from agent.telemetry.segments import Segment
 from agent.telemetry.signals import Lane, Signal
 from agent.telemetry.traffic import Traffic, Witness
@@ -82,6 +83,7 @@ class Intake:
         self._log: DurableLog | None = None
         self._counting: Counting | None = None
         self._replay_to = 0
+        self._reserve = Reserve(directory)
         self.forwarders: dict[str, Forwarder] = {}
         self._accounts: dict[tuple[str, Signal], Account] = {}
         self._oldest: dict[tuple[str, Signal], float] = {}
@@ -130,6 +132,7 @@ class Intake:
         limits = LogLimits(disk_bytes=self._options.disk, free_bytes=self._options.keep_free)
         log = DurableLog(self._directory, limits)
         await log.open(after_seq=max(counting.seq, cursor.highest(self._directory)))
+        await log.in_thread(self._reserve.hold)
         self._log, self._counting = log, counting
         self._replay_to = log.last_seq
         now_s = self._clock.wall_s()
@@ -204,13 +207,25 @@ class Intake:
     async def _save(self) -> None:
         log, counting = self._parts()
         try:
-            await counting.save(log)
+            await self._checkpoint(log, counting)
         except OSError as error:
             logger.warning("telemetry.checkpoint_failed", extra={"error": str(error)})
             return
         for lane in Lane:
             places = [forwarder.seq(lane) for forwarder in self.forwarders.values()]
             log.release(lane, min([counting.saved_seq, *(seq for seq in places if seq is not None)]))
+        # After the segments that were released, on the same thread.
+        await log.in_thread(self._reserve.hold)
+
+    async def _checkpoint(self, log: DurableLog, counting: Counting) -> None:
+        """Write it, on a full disk into the room kept for it. Raises OSError."""
+        try:
+            await counting.save(log)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            await log.in_thread(self._reserve.give)
+            await counting.save(log)
 
     def _feed(self, *, everything: bool) -> None:
         """Give the rules what was counted since the last time; now and then all, so that none looks stale."""

@@ -51,7 +51,7 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend() -> AsyncIterator[Backend]:
+async def backend(port: int = 0) -> AsyncIterator[Backend]:
     serving = Backend()
 
     @web.middleware
@@ -61,7 +61,7 @@ async def backend() -> AsyncIterator[Backend]:
     app = web.Application(client_max_size=1 << 30, middlewares=[undecoded])
     runner = web.AppRunner(app, auto_decompress=False)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     serving.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
