@@ -46,12 +46,16 @@ class _PostedAlert(msgspec.Struct, rename="camel"):
 
 
 class _PostedSilence(msgspec.Struct, rename="camel"):
+    """As Alertmanager takes it; the last two are ours, and others' programs leave them out."""
+
     matchers: list[Matcher]
     starts_at: str
     ends_at: str
     created_by: str
     comment: str
     id: str = ""
+    covers_dependents: bool = False
+    expire_on_resolve: bool = False
 
 
 class _BadRequest(Exception):  # noqa: N818  # it is an answer
@@ -266,11 +270,12 @@ def _silence(desks: Sequence[Desk], body: bytes, now_s: float) -> Response:
         author=posted.created_by,
         comment=posted.comment,
         created_at_s=now_s,
-        expire_on_resolve=posted.comment.startswith(_ACK),
+        covers_dependents=posted.covers_dependents,
+        expire_on_resolve=posted.expire_on_resolve or posted.comment.startswith(_ACK),
     )
     for desk in desks:
         desk.judge.silence(silence, now_s)
-        if silence.expire_on_resolve:
+        if posted.comment.startswith(_ACK):
             _acknowledge(desk, silence, now_s)
     if posted.id:
         for desk in desks:

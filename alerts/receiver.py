@@ -162,8 +162,8 @@ class MaintenanceWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     @property
     def span_s(self) -> tuple[float, float]:
         """When one that opens once is open, in wall seconds. Raises ValueError for a time that is none."""
-        starts_s = _wall_s(self.starts or "")
-        return starts_s, starts_s + self.lasts if self.lasts is not None else _wall_s(self.ends or "")
+        starts_s = wall_s(self.starts or "")
+        return starts_s, starts_s + self.lasts if self.lasts is not None else wall_s(self.ends or "")
 
     @property
     def name(self) -> str:
@@ -171,7 +171,8 @@ class MaintenanceWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         return self.comment or self.cron or f"from {self.starts}"
 
 
-def _wall_s(text: str) -> float:
+def wall_s(text: str) -> float:
+    """The wall second of a time with its zone. Raises ValueError with the remedy."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

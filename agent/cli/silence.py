@@ -13,6 +13,7 @@ from agent.cli import OK, UNKNOWN
 from agent.cli.api import Api, ApiError, add_arguments
 from agent.web.answers import SilencesAnswer
 from alerts.notifiers.webhook import rfc3339
+from alerts.receiver import wall_s
 from alerts.silence import parse_matchers
 from alerts.words import clock, day
 from checks.units import Duration
@@ -28,7 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("add", help="keep what matches quiet")
     add.add_argument("matchers", nargs="+", help="""service=auth, alertname=~"slow.*" """)
     add.add_argument("--for", dest="lasts", required=True, help="how long, such as 30m or 2h; it must end")
+    add.add_argument("--starts", metavar="TIME", help="when, such as 2026-11-28T22:00:00Z (default: now)")
     add.add_argument("--comment", required=True, help="why")
+    add.add_argument("--with-dependents", action="store_true", help="and whatever depends on it")
+    add.add_argument("--until-resolved", action="store_true", help="ends by itself when all of it is well")
     add.add_argument("--author", help="who (default: the name you are logged in with)")
     show = actions.add_parser("list", help="show silences that are or will be in force")
     show.add_argument("--all", action="store_true", help="also those that ended")
@@ -58,17 +62,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add(api: Api, args: argparse.Namespace) -> int:
-    now_s = time.time()
-    ends_s = now_s + Duration.parse(args.lasts)
+    starts_s = wall_s(args.starts) if args.starts is not None else time.time()
+    ends_s = starts_s + Duration.parse(args.lasts)
     body = {
         "matchers": [one for text in args.matchers for one in parse_matchers(text)],
-        "startsAt": rfc3339(now_s),
+        "startsAt": rfc3339(starts_s),
         "endsAt": rfc3339(ends_s),
         "createdBy": args.author or getpass.getuser(),
         "comment": args.comment,
+        "coversDependents": args.with_dependents,
+        "expireOnResolve": args.until_resolved,
     }
     added = api.send("POST", "/api/v2/silences", body, _Added)
-    print(msgspec.json.encode(added).decode() if args.json else f"{added.id} until {clock(ends_s)}")
+    planned = f" from {day(starts_s)} {clock(starts_s)}" if args.starts is not None else ""
+    said = f"{added.id}{planned} until {day(ends_s)} {clock(ends_s)}"
+    print(msgspec.json.encode(added).decode() if args.json else said)
     return OK
 
 
@@ -80,10 +88,12 @@ def _list(api: Api, args: argparse.Namespace) -> int:
         print(msgspec.json.encode(shown).decode())
         return OK
     for one in shown:
-        print(
-            f"{one.id}  {', '.join(one.matchers)}  until {day(one.ends_s)} {clock(one.ends_s)}  "
-            f"{one.author}: {one.comment}"
-        )
+        span = f"{_from(one.starts_s, now_s)}  until {day(one.ends_s)} {clock(one.ends_s)}"
+        print(f"{one.id}  {', '.join(one.matchers)}{span}  {one.author}: {one.comment}")
     if not shown:
         print("no silence is in force")
     return OK
+
+
+def _from(starts_s: float, now_s: float) -> str:
+    return f"  from {day(starts_s)} {clock(starts_s)}" if starts_s > now_s + 1 else ""

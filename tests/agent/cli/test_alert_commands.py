@@ -189,6 +189,25 @@ async def test_a_silence_is_made_shown_and_ended(
         assert made in capsys.readouterr().out
 
 
+async def test_a_silence_can_be_planned_cover_what_depends_on_it_and_end_with_the_trouble(
+    broken: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("agent.cli.silence.time.time", lambda: broken.world.now_s)
+    async with served(broken, monkeypatch) as gaia:
+        add = ("silence", "add", "service=nats", "--for", "1h", "--comment", "upgrade", "--author", "mira")
+        more = ("--starts", "2027-01-15T10:00:00Z", "--with-dependents", "--until-resolved")
+        assert await gaia(*add, *more) == 0
+        said = capsys.readouterr().out
+        assert "from 2027-01-15 10:00:00 UTC until 2027-01-15 11:00:00 UTC" in said
+        (silence,) = broken.judge.silences()
+        assert (silence.covers_dependents, silence.expire_on_resolve) == (True, True)
+        assert not silence.active(broken.world.now_s)
+        assert await gaia("silence", "list") == 0
+        assert "from 2027-01-15 10:00:00 UTC  until" in capsys.readouterr().out
+        assert await gaia(*add, "--starts", "tomorrow") == 3
+        assert '"tomorrow" is not a time: write one such as' in capsys.readouterr().err
+
+
 class Tried(Desk):
     """Its one channel takes, or refuses, the test message."""
 
