@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from alerts.batch import Batch, OutboxRow
 from alerts.channel import Channel
 from alerts.dead_man import Ping
+from alerts.digest import belated
 from alerts.journal import Journal
 from alerts.lane import Hooks, Lane
 from alerts.notice import Notice, NoticeKind
@@ -93,6 +94,7 @@ class Dispatcher:
             for row in self._journal.queued():
                 # It may have been sent just before the last process ended.
                 self._offer(_maybe_sent(row))
+            self._fail_over_again()
             group.create_task(self._watch(), name="notify watch")
             group.create_task(self._pusher.run(), name="notify push")
             if self._ping is not None:
@@ -203,6 +205,24 @@ class Dispatcher:
                 self._fail_over(row)
             self._journal.try_disk()
 
+    def _instead(self, notice: Notice, channel: Channel) -> Notice:
+        """What the stand-in is told: the call, or that it is over already and nobody heard of it."""
+        told = self._journal.episode(notice.episode)
+        if told is not None and told.resolved_at_s is not None:
+            rows = self._journal.outbox_of(notice.episode)
+            end = next((one.notice for one in rows if one.notice.kind is NoticeKind.RESOLVE), None)
+            if end is not None:
+                return belated(end)
+        said = f"{channel.receiver} could not be reached, so you are called"
+        return msgspec.structs.replace(notice, body=(*notice.body, ("Note", said)))
+
+    def _fail_over_again(self) -> None:
+        """The last process may have ended between a final no and the call to the stand-in."""
+        for told in self._journal.episodes(only_open=True):
+            for row in self._journal.outbox_of(told.episode):
+                if row.state == "dead":
+                    self._fail_over(row)
+
     def _fail_over(self, row: OutboxRow) -> None:
         """Hand a page that is stuck to the stand-in, once; the journal tells it of the end too."""
         channel = next((one for one in self._channels if one.name == row.channel), None)
@@ -212,10 +232,7 @@ class Dispatcher:
         if (row.notice.episode, row.channel) in self._failed_over:
             return
         self._failed_over.add((row.notice.episode, row.channel))
-        notice = msgspec.structs.replace(
-            row.notice,
-            body=(*row.notice.body, ("Note", f"{channel.receiver} could not be reached, so you are called")),
-        )
+        notice = self._instead(row.notice, channel)
         names = [one.name for one in self._channels if one.receiver == channel.settings.failover]
         logger.warning("notification.failover", extra={"channel": row.channel, "episode": notice.episode})
         now_s = self._clock.wall_s()

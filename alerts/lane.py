@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -24,8 +24,7 @@ from alerts.notice import Notice, NoticeKind
 from alerts.notifiers.notifier import Notifier, NotifyError
 from alerts.owner import Fate
 from alerts.porter import Porter
-from alerts.rule import Severity
-from alerts.troubles import AFTER_S, NAME, REFUSED_S, Trouble
+from alerts.troubles import Trouble, trouble_of
 from alerts.waiting import LaneStatus, Waiting
 from checks.clock import Clock
 
@@ -103,22 +102,7 @@ class Lane:
     def trouble(self) -> Trouble | None:
         """What the channel does not take; None when it does, or had no chance to yet."""
         now = self._clock.monotonic_s()
-        late = [one for one in self._queue if now - one.since >= AFTER_S and one.notice.alertname != NAME]
-        if late:
-            return Trouble(
-                channel=self.channel.name,
-                waiting=len(late),
-                oldest_s=now - min(one.since for one in late),
-                severity=_most_urgent(one.notice.severity for one in late),
-                error=self._last_error,
-            )
-        refused = self._refused
-        if refused is None or now - refused.since >= REFUSED_S or refused.notice.alertname == NAME:
-            return None
-        return Trouble(
-            channel=self.channel.name, waiting=0, oldest_s=0.0, severity=refused.notice.severity,
-            error=refused.row.last_error[:200],
-        )  # fmt: skip
+        return trouble_of(self.channel.name, self._queue, self._refused, self._last_error, now)
 
     def sending(self, row: OutboxRow) -> bool:
         """Whether the row is under way at this moment."""
@@ -263,6 +247,7 @@ class Lane:
                 self._queue.remove(one)
                 self._dead += 1
                 self._refused = Waiting(row=one.row, since=now, due=now)
+                self._say_no_more(one.row)
                 self._hooks.given_up(one.row)
         logger.log(
             logging.ERROR if final else logging.WARNING,
@@ -270,6 +255,15 @@ class Lane:
             extra={"channel": self.channel.name, "episode": chosen[0].notice.episode,
                    "attempt": chosen[0].row.attempts, "error": words[:200]},
         )  # fmt: skip
+
+    def _say_no_more(self, row: OutboxRow) -> None:
+        """Who refused the call at its only attempt has heard of nothing, so it hears of no end either."""
+        if row.notice.kind is not NoticeKind.TRIGGER or row.attempts > 1:
+            return
+        rest = [one for one in self._queue if one.notice.episode == row.notice.episode]
+        self._journal.merge([one.row for one in rest], self._clock.wall_s(), why="the call was refused")
+        for one in rest:
+            self._queue.remove(one)
 
     def _backoff_s(self, one: Waiting, now: float) -> float:
         """Full jitter over 1, 2, 4 ... 60 s for a quarter of an hour, then every five minutes."""
@@ -309,7 +303,3 @@ class Lane:
             self._journal.merge([one.row for one in stale], self._clock.wall_s(), into=end.row)
             for one in stale:
                 self._queue.remove(one)
-
-
-def _most_urgent(severities: Iterable[Severity]) -> Severity:
-    return min(severities, key=list(Severity).index)

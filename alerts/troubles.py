@@ -9,12 +9,13 @@ from msgspec import Struct
 
 from alerts.external import ExternalAlert
 from alerts.rule import Severity
+from alerts.waiting import Waiting
 from alerts.words import span
 
 NAME: Final = "channel_failing"
-AFTER_S: Final = 60.0
+_AFTER_S: Final = 60.0
 # How long a message that was refused for good is a trouble of its channel, unless it takes another.
-REFUSED_S: Final = 900.0
+_REFUSED_S: Final = 900.0
 _EVERY_S: Final = 15.0
 
 
@@ -29,6 +30,25 @@ class Trouble(Struct, frozen=True, kw_only=True):
     oldest_s: float
     severity: Severity
     error: str
+
+
+def trouble_of(
+    channel: str, queue: Iterable[Waiting], refused: Waiting | None, error: str, now: float
+) -> Trouble | None:
+    """What a channel does not take: what has waited too long, else what it refused for good lately."""
+    late = [one for one in queue if now - one.since >= _AFTER_S and one.notice.alertname != NAME]
+    if late:
+        return Trouble(
+            channel=channel,
+            waiting=len(late),
+            oldest_s=now - min(one.since for one in late),
+            severity=min((one.notice.severity for one in late), key=list(Severity).index),
+            error=error,
+        )
+    if refused is None or now - refused.since >= _REFUSED_S or refused.notice.alertname == NAME:
+        return None
+    said = refused.row.last_error[:200]
+    return Trouble(channel=channel, waiting=0, oldest_s=0.0, severity=refused.notice.severity, error=said)
 
 
 class Troubles:

@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from alerts.batch import Batch, OutboxRow
 from alerts.channel import channels
 from alerts.dispatcher import Dispatcher
@@ -32,9 +34,14 @@ class FragileJournal(Journal):
     def _write(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
         telling = any(notice.kind is NoticeKind.TRIGGER for _, _, notice in batch.outbox)
         ending = bool(batch.endings)
+        instead = telling and any(name.startswith("stand_in") for name, _, _ in batch.outbox)
+        if self.step == "before stand-in" and instead:
+            die()
         if (self.step == "before trigger" and telling) or (self.step == "before resolve" and ending):
             die()
         rows = super()._write(batch, now_s)
+        if self.step == "within stand-in" and instead:
+            die()
         if (self.step == "within trigger" and telling) or (self.step == "within resolve" and ending):
             die()
         return rows
@@ -52,6 +59,13 @@ class FragileJournal(Journal):
                 listener(rows)
         return rows
 
+    def failed(self, row: OutboxRow, *, dead: bool) -> None:
+        if self.step == "before refusal":
+            die()
+        super().failed(row, dead=dead)
+        if self.step == "after refusal":
+            die()
+
     def sent(self, row: OutboxRow, at_s: float, *, status: int | None = None, ref: str | None = None) -> None:
         if self.step == f"sent {row.notice.kind}":
             die()
@@ -60,8 +74,12 @@ class FragileJournal(Journal):
             die()
 
 
-async def main(path: str, url: str, step: str, phase: str) -> None:
-    receivers = {"on_call": Receiver(webhook=Webhook(url=Secret(url)), timeout=Duration(2))}
+async def main(path: str, url: str, step: str, phase: str, refusing: str = "") -> None:
+    well = Receiver(webhook=Webhook(url=Secret(url)), timeout=Duration(2))
+    receivers = {"on_call": well}
+    if refusing:
+        first = Receiver(webhook=Webhook(url=Secret(refusing)), timeout=Duration(2), failover="stand_in")
+        receivers = {"on_call": first, "stand_in": replace(well, severities=())}
     world = World(plan(receivers=receivers))
     journal = FragileJournal(Path(path))
     FragileJournal.step = step

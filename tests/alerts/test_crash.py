@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerts.receivers import Inbox, http_receiver
+from tests.alerts.receivers import Inbox, Mood, http_receiver
 
 STEPS = [
     f"{moment} {kind}"
@@ -17,9 +17,9 @@ STEPS = [
 ]
 
 
-def _run(path: Path, inbox: Inbox, step: str, phase: str) -> int:
+def _run(path: Path, inbox: Inbox, step: str, phase: str, *more: str) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "tests.alerts.crashing", str(path), inbox.url, step, phase],
+        [sys.executable, "-m", "tests.alerts.crashing", str(path), inbox.url, step, phase, *more],
         cwd=Path(__file__).parents[2], timeout=60, check=False,
     ).returncode  # fmt: skip
 
@@ -53,6 +53,31 @@ def test_a_crash_loses_no_trigger_and_no_resolve_and_invents_none(step: str, tmp
     assert kinds.count("resolve") == (2 if step == "sent resolve" else 1)
     if step.startswith("sent"):
         assert repeats == [step.removeprefix("sent ")]
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["before refusal", "after refusal", "before stand-in", "within stand-in", "sent trigger", "noted trigger",
+     "before resolve", "within resolve", "sent resolve"],
+)  # fmt: skip
+def test_a_stand_in_is_called_and_told_of_the_end_wherever_it_dies(step: str, tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with http_receiver(Mood.REFUSES) as first, http_receiver() as stand_in:
+        assert _run(path, stand_in, step, "fault", first.url) == -9
+        assert _run(path, stand_in, "", "after", first.url) == 0
+        told = _told(stand_in)
+    kinds = [kind for kind, _, _ in told]
+    assert len({episode for _, episode, _ in told}) == 1
+    if step == "before refusal":
+        # It was over before the refusal was known: one message says both.
+        assert kinds == ["resolve"]
+        assert "did not get through" in stand_in.accepted[0].json["gaia"]["title"]
+        return
+    assert (kinds[0], kinds[-1]) == ("trigger", "resolve")
+    assert kinds.count("trigger") == (2 if step == "sent trigger" else 1)
+    assert kinds.count("resolve") == (2 if step == "sent resolve" else 1)
+    # Who refused the call hears of no end.
+    assert {request.json["gaia"]["kind"] for request in first.got} == {"trigger"}
 
 
 def test_without_a_crash_there_is_one_of_each(tmp_path: Path) -> None:
