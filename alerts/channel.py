@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct
 
@@ -19,6 +20,10 @@ from alerts.receiver import (
 )
 from alerts.rule import Severity
 from checks.secret import Secret
+
+# What the services allow; apprise's by URL scheme.
+_PER_MINUTE: Final = {"slack": 60, "tgram": 20, "smtp": 10, "mailto": 10, "mailtos": 10}
+_USUAL_PER_MINUTE: Final = 30
 
 Options = Alertmanager | Console | Opsgenie | Pagerduty | Slack | Smtp | Webhook | Secret
 
@@ -44,6 +49,14 @@ class Channel(Struct, frozen=True, kw_only=True):
         Alertmanager forgets by itself what nobody confirms; chat and mail keep nothing open.
         """
         return self.kind in ("pagerduty", "opsgenie")
+
+    @property
+    def per_minute(self) -> int:
+        """How many messages may leave in a minute; ten more at once."""
+        if self.settings.max_per_minute is not None:
+            return self.settings.max_per_minute
+        scheme = self.options.reveal().partition(":")[0] if isinstance(self.options, Secret) else self.kind
+        return _PER_MINUTE.get(scheme, _USUAL_PER_MINUTE)
 
     def takes(self, severity: Severity) -> bool:
         """Whether this severity goes here at all."""

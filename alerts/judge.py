@@ -249,12 +249,12 @@ class Judge:
     # People.
 
     def ack(self, name: str, author: str, now_s: float, *, lasts_s: float = 4 * 3600.0) -> tuple[str, ...]:
-        """Acknowledge an episode, a fingerprint or every told alert of a name; returns the episodes."""
+        """Acknowledge an episode, a fingerprint or every told alert of a rule or component; the episodes."""
         batch = Batch()
         chosen = [
             told.episode
             for told in self._herald.told.values()
-            if name in (told.episode, told.fingerprint, told.alertname)
+            if name in (told.episode, told.fingerprint, told.alertname, told.component)
         ]
         for one in chosen:
             self._herald.ack(one, author, batch, now_s, lasts_s)

@@ -68,7 +68,7 @@ class Lane:
         self._wake = asyncio.Event()
         self._hurried = False
         self._porter = Porter(channel.name, notifier, self._wake.set)
-        self._allowance = Allowance(channel.settings.max_per_minute, clock.monotonic_s())
+        self._allowance = Allowance(channel.per_minute, clock.monotonic_s())
         self._queue: list[Waiting] = []
         self._sending: frozenset[int] = frozenset()
         self._sent = self._failed = self._dead = 0

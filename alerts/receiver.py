@@ -89,7 +89,9 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     has not taken it for a minute. Reminders repeat after `repeat_page` and `repeat_chat`, 0s for never.
     With `owner: alertmanager` this receiver is left to the Alertmanager that some receiver's `alertmanager`
     block names; its own channels take over while no Alertmanager accepted anything for a minute. `timezone`
-    (such as Europe/Berlin) adds the reader's time of day to UTC.
+    (such as Europe/Berlin) adds the reader's time of day to UTC. More messages than `max_per_minute` are
+    merged, never dropped; by default it is what the service allows: 60 for Slack, 20 for Telegram, 10 for
+    mail, else 30.
     """
 
     notify: tuple[Secret, ...] = ()
@@ -109,7 +111,7 @@ class Receiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     repeat_page: Duration = Duration(4 * 3600)
     repeat_chat: Duration = Duration(24 * 3600)
     timeout: Duration = Duration(10)
-    max_per_minute: int = 30
+    max_per_minute: int | None = None
 
 
 class DeadMan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

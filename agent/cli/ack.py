@@ -19,7 +19,7 @@ class _Answer(msgspec.Struct):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `gaia ack`."""
-    parser.add_argument("alert", help="a rule's name, a fingerprint or an episode")
+    parser.add_argument("alert", help="a rule's name, a service, a fingerprint or an episode")
     parser.add_argument("--for", dest="lasts", default="4h", help="how long you take it for (default 4h)")
     parser.add_argument("--author", help="who takes it (default: the name you are logged in with)")
     add_arguments(parser)

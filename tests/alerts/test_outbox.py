@@ -15,6 +15,8 @@ from alerts.digest import digest_of
 from alerts.journal import Journal
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers.webhook import envelope
+from alerts.receiver import Receiver, Slack, Webhook
+from checks.secret import Secret
 from checks.units import Duration
 from tests.alerts.receivers import Mood, closed_port, http_receiver
 from tests.alerts.test_delivery import SteppedClock, hook, kinds, notice, posted
@@ -201,6 +203,22 @@ def test_the_rate_is_a_bucket_of_ten(per_minute: int, wait_s: float) -> None:
         allowance.spend()
     assert allowance.wait_s(0.0) == pytest.approx(wait_s)
     assert allowance.wait_s(wait_s) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("receiver", "per_minute"),
+    [
+        (Receiver(slack=Slack(webhook=Secret("https://x"))), 60),
+        (Receiver(notify=(Secret("tgram://token/1"),)), 20),
+        (Receiver(notify=(Secret("mailto://a:b@example.org"),)), 10),
+        (Receiver(webhook=Webhook(url=Secret("https://x"))), 30),
+        (Receiver(slack=Slack(webhook=Secret("https://x")), max_per_minute=5), 5),
+    ],
+    ids=["slack", "telegram", "mail", "webhook", "as written"],
+)
+def test_a_channel_sends_no_more_than_its_service_takes(receiver: Receiver, per_minute: int) -> None:
+    (channel,) = channels({"a": receiver}, "production")
+    assert channel.per_minute == per_minute
 
 
 def test_the_lane_is_told_how_long_to_wait_in_seconds_of_the_receiver() -> None:

@@ -91,6 +91,8 @@ async def test_ack_takes_it_for_a_while_and_says_by_whom(
         assert broken.world.alert("database_down", "postgres").acked_by == "mira"
         assert await gaia("alerts") == 1
         assert "taken by mira" in capsys.readouterr().out
+        assert await gaia("ack", "postgres", "--author", "tom", "--for", "1h") == 0
+        assert broken.world.alert("database_down", "postgres").acked_by == "tom"
         broken.world.pass_s(3700)
         assert broken.world.alert("database_down", "postgres").acked_by == ""
 
