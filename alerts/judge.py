@@ -350,7 +350,8 @@ class Judge:
     def _stepped_back(self, by_s: float) -> None:
         """The wall clock was set back: what was seen, and until when others confirm, is that much earlier."""
         self._evidence.stepped_back(by_s)
-        for instance in self._roster.on():
+        # Also of what has ended: else it would be on again until that second comes a second time.
+        for instance in self._roster.by_fingerprint.values():
             if instance.source is Source.EXTERNAL and instance.ends_at_s > 0:
                 instance.ends_at_s -= by_s
 

@@ -684,3 +684,13 @@ def test_what_was_seen_before_the_clock_was_set_back_holds_up_no_resolve(world: 
     world.heal("postgres")
     world.pass_s(900)
     assert world.states() == {}
+
+
+def test_an_alert_of_others_that_ended_is_not_on_again_when_the_clock_is_set_back(world: World) -> None:
+    labels = {"alertname": "Theirs", "service": "nats", "severity": "critical"}
+    world.judge.receive([ExternalAlert(labels=labels)], world.now_s)
+    world.pass_s(400)
+    assert world.said() == ["trigger Theirs nats", "resolve Theirs nats"]
+    world.now_s -= 1000
+    world.pass_s(60)
+    assert world.said() == ["trigger Theirs nats", "resolve Theirs nats"]
