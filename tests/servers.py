@@ -3,21 +3,24 @@
 Fixtures (session, one set per xdist worker): `postgres_server`, `nats_server`. Never break these.
 Fixture `database_url`: a fresh database of the shared server for one test.
 Private ones: `private_postgres(tmp_path)` / `private_nats(tmp_path)`, async context managers; their value
-has start, stop, kill, freeze, thaw, restart, pid, url. A cluster: several `private_nats`, `extra_config`.
+has start, stop, kill, freeze, thaw, restart, pid, url. `nats_cluster(tmp_path)`: three of them as one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from agent.local.nats import LocalNats
+from agent.local.ports import free_ports
 from agent.local.postgres import LocalPostgres
 
 
@@ -114,3 +117,20 @@ async def private_nats(
         yield server
     finally:
         server.stop()
+
+
+@asynccontextmanager
+async def nats_cluster(folder: Path) -> AsyncIterator[list[LocalNats]]:
+    """Three started servers that form one cluster with JetStream."""
+    ports = free_ports(3)
+    routes = json.dumps([f"nats://127.0.0.1:{port}" for port in ports])
+    async with AsyncExitStack() as stack:
+        contexts = [
+            private_nats(
+                folder,
+                name=f"n{number}",
+                extra_config=f'cluster: {{name: c, listen: "127.0.0.1:{port}", routes: {routes}}}',
+            )
+            for number, port in enumerate(ports, start=1)
+        ]
+        yield list(await asyncio.gather(*(stack.enter_async_context(one) for one in contexts)))

@@ -15,7 +15,8 @@ from services.chat.providers import Turn
 from services.chat.store import Store
 from services.instrumentation.jetstream import DurableConsumer, DurableStream
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.messaging import Broker, Message
+from services.instrumentation.message import Message
+from services.instrumentation.messaging import Broker
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from services.chat.store import ChatMessage, Store
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.messaging import Broker, Message
+from services.instrumentation.message import Message
+from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import UnavailableError
 
 logger = logging.getLogger(__name__)

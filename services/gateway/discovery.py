@@ -15,7 +15,8 @@ from services.gateway.pool import InstancePool
 from services.instrumentation.breaker import BreakerPolicy
 from services.instrumentation.client import HttpClient
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.messaging import Broker, Message
+from services.instrumentation.message import Message
+from services.instrumentation.messaging import Broker
 from services.instrumentation.registration import EVERY_S, SUBJECT, TEMPLATE, Announcement
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from services.instrumentation.client import HttpClient
 from services.instrumentation.context import Identity, current_request
 from services.instrumentation.key_cache import TTL_S, KeyCache, Verifier
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.messaging import Broker, Message
+from services.instrumentation.message import Message
+from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError
 from services.instrumentation.routes import Operation
 from services.instrumentation.settings import Settings

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.messaging import Broker, Message, Subscriber
+from services.instrumentation.message import LinkError, Message, Subscriber
+from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import UnavailableError
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
-    from nats.js import JetStreamContext
+    from services.instrumentation.nats_link import Delivery, Link
 
 logger = logging.getLogger(__name__)
 
@@ -60,30 +59,10 @@ class DurableStream:
             subject, data, template=template, message_id=message_id, stream=self.name
         )
 
-    async def _create(self, client: Client) -> None:
-        stream = client.jetstream()
-        await self._ensure(stream, self.name, self.subject(">"))
-        await self._ensure(stream, self.dead_name, self.dead_subject(">"))
+    async def _create(self, link: Link) -> None:
+        for name, subject in ((self.name, self.subject(">")), (self.dead_name, self.dead_subject(">"))):
+            await link.ensure_stream(name, subject, replicas=self._replicas, age_s=_AGE_S, dedupe_s=_DEDUPE_S)
         self.ready.set()
-
-    async def _ensure(self, stream: JetStreamContext, name: str, subject: str) -> None:
-        from nats.js.api import RetentionPolicy, StorageType, StreamConfig
-        from nats.js.errors import BadRequestError
-
-        config = StreamConfig(
-            name=name,
-            subjects=[subject],
-            retention=RetentionPolicy.LIMITS,
-            storage=StorageType.FILE,
-            num_replicas=self._replicas,
-            max_age=_AGE_S,
-            duplicate_window=_DEDUPE_S,
-        )
-        try:
-            await stream.add_stream(config)
-        except BadRequestError:
-            # It is there with other limits: ours are the wanted ones.
-            await stream.update_stream(config)
 
 
 class DurableConsumer:
@@ -129,57 +108,47 @@ class DurableConsumer:
         self._draining = True
 
     async def _run(self) -> None:
-        from nats.errors import Error
-        from nats.errors import TimeoutError as NothingThere
-
         await self._stream.ready.wait()
         while not self._draining:
             try:
-                subscription = await self._subscribe(self._broker.client().jetstream())
-                while not self._draining:
-                    try:
-                        batch = await subscription.fetch(self._at_once, timeout=_FETCH_S)
-                    except NothingThere:
-                        self._broker.client()  # Raises while disconnected, so that we subscribe again after.
-                        continue
-                    await asyncio.gather(*(self._handle(msg) for msg in batch))
-            except (UnavailableError, Error, OSError) as error:
-                logger.info("consumer.waiting", extra={"consumer": self._name, "error": type(error).__name__})
+                await self._consume()
+            except (UnavailableError, LinkError) as error:
+                kind = error.kind if isinstance(error, LinkError) else error.reason
+                logger.info("consumer.waiting", extra={"consumer": self._name, "error": kind})
                 await asyncio.sleep(0.2)
         await asyncio.Event().wait()
 
-    async def _subscribe(self, stream: JetStreamContext) -> JetStreamContext.PullSubscription:
-        from nats.js.api import AckPolicy, ConsumerConfig
-
-        config = ConsumerConfig(
-            durable_name=self._name,
-            filter_subject=self._filter,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=self._ack_wait_s,
-            max_deliver=self._deliveries,
-            max_ack_pending=max(64, self._at_once * 8),
+    async def _consume(self) -> None:
+        pull = await self._broker.link().ensure_consumer(
+            self._stream.name,
+            self._name,
+            filter_=self._filter,
+            ack_wait_s=self._ack_wait_s,
+            deliveries=self._deliveries,
+            pending=max(64, self._at_once * 8),
         )
-        await stream.add_consumer(self._stream.name, config)
-        return await stream.pull_subscribe_bind(self._name, self._stream.name)
+        while not self._draining:
+            batch = await pull.fetch(self._at_once, _FETCH_S)
+            if not batch:
+                self._broker.link()  # Raises while disconnected, so that we subscribe again after.
+            await asyncio.gather(*(self._handle(delivery) for delivery in batch))
 
-    async def _handle(self, msg: Msg) -> None:
+    async def _handle(self, delivery: Delivery) -> None:
         self._broker.consumed.labels("nats", self._template).inc()
-        delivered = msg.metadata.num_delivered
-        message = Message(msg.subject, msg.data, msg.headers or {}, delivered)
+        message = delivery.message
         if await self._broker.process(message, self._template, self._handler):
             # Acknowledged after the work: a crash in between delivers again, and the work is idempotent.
-            await msg.ack()
-        elif delivered >= self._deliveries:
-            await self._bury(message, f"failed {delivered} times")
-            await msg.term()
+            await delivery.ack()
+        elif message.delivered >= self._deliveries:
+            await self._bury(message, f"failed {message.delivered} times")
+            await delivery.term()
         else:
-            await msg.nak(delay=_PAUSES_S[min(delivered, len(_PAUSES_S)) - 1])
+            await delivery.nak(_PAUSES_S[min(message.delivered, len(_PAUSES_S)) - 1])
 
     async def _exhausted(self, advisory: Message) -> None:
         """A message ended without our word: the process that handled it died each time."""
         exhausted = msgspec.json.decode(advisory.data, type=_Exhausted)
-        raw = await self._broker.client().jetstream().get_msg(self._stream.name, exhausted.stream_seq)
-        message = Message(raw.subject or "", raw.data or b"", raw.headers or {}, exhausted.deliveries)
+        message = await self._broker.link().stored(self._stream.name, exhausted.stream_seq)
         await self._bury(message, f"never acknowledged in {exhausted.deliveries} deliveries")
 
     async def _bury(self, message: Message, why: str) -> None:

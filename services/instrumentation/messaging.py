@@ -5,43 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
 from services.instrumentation.context import parse_traceparent
 from services.instrumentation.health import Criticality, Dependency, Reading, Status
 from services.instrumentation.kit import Instrumentation
+from services.instrumentation.message import LinkError, Message, Subscriber
 from services.instrumentation.problem import UnavailableError
 from services.instrumentation.tracing import Kind, headers_of
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.aio.msg import Msg
-    from nats.aio.subscription import Subscription
+    from services.instrumentation.nats_link import Link
 
 logger = logging.getLogger(__name__)
 
 HEALTH: Final = "nats:responseTime"
-_CONNECT_S: Final = 2.0
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PUBLISH_S: Final = 2.0
-_PENDING_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One received message. `delivered` counts from 1; more means a redelivery."""
-
-    subject: str
-    data: bytes
-    headers: Mapping[str, str]
-    delivered: int = 1
-
-
-Subscriber = Callable[[Message], Awaitable[None]]
-"""Handles one message of a subscription."""
 
 
 class Broker:
@@ -50,10 +31,9 @@ class Broker:
     def __init__(self, kit: Instrumentation, *, criticality: Criticality, own: bool = False) -> None:
         self._kit = kit
         self._url = kit.settings.nats_url
-        self._client: Client | None = None
+        self._link: Link | None = None
         self._subscribers: list[tuple[str, str, str, Subscriber]] = []
-        self._subscriptions: list[Subscription] = []
-        self._on_connect: list[Callable[[Client], Awaitable[None]]] = []
+        self._on_connect: list[Callable[[Link], Awaitable[None]]] = []
         metrics = kit.metrics
         self._sent = metrics.histogram(
             "messaging_client_operation_duration_seconds",
@@ -71,7 +51,7 @@ class Broker:
             ("messaging_system", "messaging_destination_name"),
         )
         metrics.gauge("nats_client_pending_bytes", "Bytes not yet written to the server.").set_function(
-            lambda: self._client.pending_data_size if self._client else 0
+            lambda: self._link.pending_bytes if self._link else 0
         )
         self._reconnects = metrics.counter("nats_client_reconnects_total", "Reconnections to the server.")
         kit.depends_on(
@@ -85,14 +65,14 @@ class Broker:
 
     @property
     def connected(self) -> bool:
-        return self._client is not None and self._client.is_connected
+        return self._link is not None and self._link.connected
 
-    def client(self) -> Client:
-        """The connected client. Raises UnavailableError while there is none."""
-        if self._client is None or not self._client.is_connected:
+    def link(self) -> Link:
+        """The link, connected now. Raises UnavailableError while there is none."""
+        if self._link is None or not self._link.connected:
             self._kit.health.suspect(HEALTH)
             raise UnavailableError("the message broker cannot be used now", reason="broker_unavailable")
-        return self._client
+        return self._link
 
     def subscribe(self, subject: str, handler: Subscriber, *, template: str, queue: str = "") -> None:
         """Call `handler` for each message on `subject`, now or as soon as there is a connection.
@@ -101,13 +81,13 @@ class Broker:
         """
         self._subscribers.append((subject, queue, template, handler))
 
-    def on_connect(self, callback: Callable[[Client], Awaitable[None]]) -> None:
+    def on_connect(self, callback: Callable[[Link], Awaitable[None]]) -> None:
         """Called after the first connection and every reconnection; an exception is logged."""
         self._on_connect.append(callback)
 
     async def publish(self, subject: str, data: bytes, *, template: str) -> None:
         """Send without acknowledgement. Raises UnavailableError instead of buffering."""
-        client = self.client()
+        link = self.link()
         start_s = time.monotonic()
         error_type = ""
         with self._kit.tracer.span(f"send {template}", Kind.PRODUCER) as span:
@@ -115,9 +95,9 @@ class Broker:
             span.set("messaging.operation.name", "send")
             span.set("messaging.destination.name", template)
             try:
-                await client.publish(subject, data, headers=headers_of(span.context))
-            except Exception as error:
-                error_type = type(error).__name__
+                await link.publish(subject, data, headers_of(span.context))
+            except LinkError as error:
+                error_type = error.kind
                 span.fail(error_type)
                 raise UnavailableError("the message broker refused", reason="broker_unavailable") from error
             finally:
@@ -133,7 +113,7 @@ class Broker:
 
         The server drops a second message with the same id, so a caller may safely repeat after an error.
         """
-        client = self.client()
+        link = self.link()
         start_s = time.monotonic()
         error_type = ""
         with self._kit.tracer.span(f"send {template}", Kind.PRODUCER) as span:
@@ -143,11 +123,9 @@ class Broker:
             span.set("messaging.message.id", message_id)
             headers = {**headers_of(span.context), "Nats-Msg-Id": message_id}
             try:
-                ack = await client.jetstream().publish(
-                    subject, data, timeout=_PUBLISH_S, stream=stream, headers=headers
-                )
-            except Exception as error:
-                error_type = type(error).__name__
+                return await link.store(subject, data, headers, stream=stream, timeout_s=_PUBLISH_S)
+            except LinkError as error:
+                error_type = error.kind
                 span.fail(error_type)
                 self._kit.health.suspect(HEALTH)
                 raise UnavailableError(
@@ -155,78 +133,60 @@ class Broker:
                 ) from error
             finally:
                 self._observe_send("publish_durable", template, error_type, start_s)
-            return ack.seq
 
     async def _connect(self) -> None:
         if self._url is None:
             logger.error("broker.not_configured")
             await asyncio.Event().wait()
             return
-        import nats
-        import nats.errors
-
         attempt = 0
-        while self._client is None:
+        while self._link is None:
             try:
-                self._client = await self._open(nats.connect)
-            except (OSError, TimeoutError, nats.errors.Error) as error:
+                self._link = await self._open(self._url.reveal().split(","))
+            except LinkError as error:
                 if attempt in {0, 10} or attempt % 60 == 0:
-                    logger.warning(
-                        "broker.unreachable", extra={"error": type(error).__name__, "attempt": attempt}
-                    )
+                    logger.warning("broker.unreachable", extra={"error": error.kind, "attempt": attempt})
                 await asyncio.sleep(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
                 attempt += 1
         for subject, queue, template, handler in self._subscribers:
-            self._subscriptions.append(
-                await self._client.subscribe(subject, queue=queue, cb=self._receiver(template, handler))
-            )
+            await self._link.subscribe(subject, self._receiver(template, handler), queue=queue)
         await self._connected()
         await asyncio.Event().wait()
 
-    async def _open(self, connect: Callable[..., Awaitable[Client]]) -> Client:
-        assert self._url is not None
+    async def _open(self, servers: list[str]) -> Link:
+        # Imported here: a service listens before it has loaded what it needs to speak.
+        from services.instrumentation.nats_link import connect
 
-        async def on_error(error: Exception) -> None:
-            logger.debug("broker.error", extra={"error": type(error).__name__})
-
-        async def on_disconnect() -> None:
+        def disconnected() -> None:
             logger.warning("broker.disconnected")
             self._kit.health.suspect(HEALTH)
 
-        async def on_reconnect() -> None:
+        async def reconnected() -> None:
             logger.info("broker.reconnected")
             self._reconnects.inc()
             await self._connected()
 
+        settings = self._kit.settings
         return await connect(
-            servers=self._url.reveal().split(","),
-            name=f"gaia-{self._kit.settings.service}-{self._kit.settings.instance_id}",
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,
-            connect_timeout=_CONNECT_S,
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=_PENDING_BYTES,
-            error_cb=on_error,
-            disconnected_cb=on_disconnect,
-            reconnected_cb=on_reconnect,
+            servers,
+            name=f"gaia-{settings.service}-{settings.instance_id}",
+            on_disconnect=disconnected,
+            on_reconnect=reconnected,
         )
 
     async def _connected(self) -> None:
         self._kit.health.suspect(HEALTH)
-        if self._client is None:
+        if self._link is None:
             return
         for callback in self._on_connect:
             try:
-                await callback(self._client)
+                await callback(self._link)
             except Exception:
                 logger.exception("broker.setup_failed")
 
-    def _receiver(self, template: str, handler: Subscriber) -> Callable[[Msg], Awaitable[None]]:
-        async def receive(msg: Msg) -> None:
+    def _receiver(self, template: str, handler: Subscriber) -> Subscriber:
+        async def receive(message: Message) -> None:
             self.consumed.labels("nats", template).inc()
-            message = Message(msg.subject, msg.data, msg.headers or {})
             await self.process(message, template, handler)
 
         return receive
@@ -266,21 +226,17 @@ class Broker:
     async def _probe(self) -> Reading:
         if self._url is None:
             return Reading(status=Status.FAIL, output="NATS_URL is not set")
-        if self._client is None or not self._client.is_connected:
+        if self._link is None or not self._link.connected:
             return Reading(status=Status.FAIL, output="not connected")
         start_s = time.monotonic()
-        # `is_connected` alone stays true for a server that hangs: ask for an answer.
-        await self._client.flush(timeout=1)
+        # A link to a server that hangs stays "connected": ask for an answer.
+        await self._link.flush(timeout_s=1)
         return Reading(status=Status.PASS, value=round((time.monotonic() - start_s) * 1000, 3))
 
     async def _drain(self) -> None:
-        for subscription in self._subscriptions:
-            with suppress(Exception):
-                async with asyncio.timeout(_CONNECT_S):
-                    await cast("Any", subscription).drain()  # nats-py leaves it untyped
+        if self._link is not None:
+            await self._link.drain()
 
     async def _close(self) -> None:
-        if self._client is not None:
-            with suppress(Exception):
-                async with asyncio.timeout(_CONNECT_S):
-                    await self._client.close()
+        if self._link is not None:
+            await self._link.close()

@@ -13,8 +13,7 @@ from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import UnavailableError
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
-    from nats.micro.request import Request
+    from services.instrumentation.nats_link import Link
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ class Registration:
         self._kit = kit
         self._broker = broker
         self._subject = settings.subject(SUBJECT, settings.service)
-        self._registered = False
         broker.on_connect(self._register)
         kit.in_background("registration", self._run)
         kit.on_drain(self.announce)
@@ -69,30 +67,16 @@ class Registration:
                 told = self._kit.health.not_ready() is None
                 await self.announce()
 
-    async def _register(self, client: Client) -> None:
-        if self._registered:
-            return  # The library subscribes again by itself after a reconnection.
-        from nats.micro import add_service
-        from nats.micro.service import ServiceConfig
-
+    async def _register(self, link: Link) -> None:
         settings = self._kit.settings
-        service = await add_service(
-            client,
-            ServiceConfig(
-                name=f"gaia-{settings.service}",
-                version=settings.version,
-                description=f"{settings.service} of the Gaia platform",
-                metadata={
-                    "environment": settings.environment.value,
-                    "instance": settings.instance_id,
-                },
-            ),
+        await link.make_known(
+            f"gaia-{settings.service}",
+            version=settings.version,
+            metadata={"environment": settings.environment.value, "instance": settings.instance_id},
+            subject=settings.subject("health", settings.service),
+            answer=self._answer,
         )
-        await service.add_endpoint(
-            name="health", handler=self._answer, subject=settings.subject("health", settings.service)
-        )
-        self._registered = True
 
-    async def _answer(self, request: Request) -> None:
+    def _answer(self) -> bytes:
         status, causes = self._kit.health.overall()
-        await request.respond(msgspec.json.encode({"status": status.value, "output": ", ".join(causes)}))
+        return msgspec.json.encode({"status": status.value, "output": ", ".join(causes)})

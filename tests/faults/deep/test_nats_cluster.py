@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.local.nats import LocalNats
-from agent.local.ports import free_ports
 from checks.finding import State
 from checks.nats.link import Link
 from checks.nats.options import NatsOptions
@@ -20,23 +17,7 @@ from checks.reason import Reason
 from checks.secret import Secret
 from checks.units import Duration
 from tests.faults.deep.looking import Look
-from tests.servers import private_nats
-
-
-@asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[list[LocalNats]]:
-    ports = free_ports(3)
-    routes = json.dumps([f"nats://127.0.0.1:{port}" for port in ports])
-    async with AsyncExitStack() as stack:
-        contexts = [
-            private_nats(
-                folder,
-                name=f"n{number}",
-                extra_config=f'cluster: {{name: c, listen: "127.0.0.1:{port}", routes: {routes}}}',
-            )
-            for number, port in enumerate(ports, start=1)
-        ]
-        yield list(await asyncio.gather(*(stack.enter_async_context(one) for one in contexts)))
+from tests.servers import nats_cluster
 
 
 def options(servers: list[LocalNats]) -> NatsOptions:
@@ -62,7 +43,7 @@ async def create(server: LocalNats, name: str, replicas: int) -> None:
 
 
 async def test_a_cluster_loses_one_then_two_then_recovers(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
+    async with nats_cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
         well = await one.until(Reason.OK)
         await create(servers[0], "ORDERS", 3)
         still_well = await one.until(Reason.OK)
@@ -84,7 +65,7 @@ async def test_a_cluster_loses_one_then_two_then_recovers(tmp_path: Path) -> Non
 
 
 async def test_two_frozen_servers_of_three_are_no_quorum(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
+    async with nats_cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
         await one.until(Reason.OK)
         for server in servers[1:]:
             server.freeze()
@@ -95,7 +76,7 @@ async def test_two_frozen_servers_of_three_are_no_quorum(tmp_path: Path) -> None
 
 
 async def test_all_servers_gone_is_named_by_the_first_and_lists_the_others(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
+    async with nats_cluster(tmp_path) as servers, Look("nats", options(servers)) as one:
         for server in servers:
             server.kill()
         found = await one.look()
@@ -105,7 +86,7 @@ async def test_all_servers_gone_is_named_by_the_first_and_lists_the_others(tmp_p
 
 @pytest.mark.parametrize("count", [1, 2])
 async def test_a_cluster_smaller_than_expected_is_told_by_one_url(tmp_path: Path, count: int) -> None:
-    async with cluster(tmp_path) as servers:
+    async with nats_cluster(tmp_path) as servers:
         only = NatsOptions(
             url=Secret(servers[0].url), monitor_url=servers[0].monitor_url, jetstream=True, cluster_size=3
         )
