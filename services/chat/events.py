@@ -14,6 +14,8 @@ from services.instrumentation.kit import Instrumentation
 from services.instrumentation.message import Message
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import UnavailableError
+from services.instrumentation.server_events import CONTENT_TYPE, GOODBYE
+from services.instrumentation.server_events import event as event_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +77,12 @@ class EventHub:
         if not readers:
             return
         if b'"seq":' not in message.data:
-            event = _event("delta", None, message.data)
+            event = event_bytes("delta", None, message.data)
             for reader in readers:
                 reader.offer(event)
             return
         stored = msgspec.json.decode(message.data, type=ChatMessage)
-        event = _event("message", stored.seq, message.data)
+        event = event_bytes("message", stored.seq, message.data)
         for reader in readers:
             if stored.seq > reader.seen:
                 reader.seen = stored.seq
@@ -98,7 +100,7 @@ class EventHub:
             missed = await self._store.messages(room, after=last, limit=_REPLAY) if last is not None else []
             response = web.StreamResponse(
                 headers={
-                    "Content-Type": "text/event-stream; charset=utf-8",
+                    "Content-Type": f"{CONTENT_TYPE}; charset=utf-8",
                     "Cache-Control": "no-store",
                     "X-Accel-Buffering": "no",
                 }
@@ -108,7 +110,7 @@ class EventHub:
             for message in missed:
                 if message.seq > reader.seen:
                     reader.seen = message.seq
-                    await response.write(_event("message", message.seq, msgspec.json.encode(message)))
+                    await response.write(event_bytes("message", message.seq, msgspec.json.encode(message)))
             await self._pump(reader, response)
         finally:
             readers.discard(reader)
@@ -125,8 +127,7 @@ class EventHub:
                 await response.write(b": still here\n\n")
                 continue
             if event is None:
-                # An end the client understands: it comes back at once and continues where it was.
-                await response.write(_event("goodbye", None, b'{"reconnect":true}'))
+                await response.write(GOODBYE)
                 await response.write_eof()
                 return
             await response.write(event)
@@ -137,8 +138,3 @@ class EventHub:
         for readers in self._readers.values():
             for reader in readers:
                 reader.offer(None)
-
-
-def _event(name: str, number: int | None, data: bytes) -> bytes:
-    head = f"event: {name}\n" if number is None else f"id: {number}\nevent: {name}\n"
-    return head.encode() + b"data: " + data + b"\n\n"

@@ -15,6 +15,7 @@ from multidict import CIMultiDict, MultiMapping, istr
 from yarl import URL
 
 from services.gateway.pool import Instance, InstancePool
+from services.gateway.relay import Relay
 from services.instrumentation.access import client_address
 from services.instrumentation.body import body_pieces
 from services.instrumentation.client import BodyAbortedError, CallFailedError, Failure, HttpClient
@@ -83,6 +84,7 @@ class Proxy:
     def __init__(self, kit: Instrumentation, client: HttpClient) -> None:
         self._kit = kit
         self._client = client
+        self.relay = Relay()
         self._budgets: dict[str, RetryBudget] = {}
         # A chat's events may pause for longer than a download.
         options = kit.settings.options
@@ -178,7 +180,7 @@ class Proxy:
         if not isinstance(response, web.Response):
             await response.prepare(request)
             if not bodiless:
-                await _pump(upstream, response, idle_s)
+                await self.relay.pass_on(upstream, response, idle_s)
         return response
 
 
@@ -217,21 +219,6 @@ async def _whole(upstream: aiohttp.ClientResponse, headers: CIMultiDict[str], id
         raise ProblemError(502, "the answer broke off", reason="upstream_broken") from error
     headers.popall(_CONTENT_LENGTH, None)
     return web.Response(body=body, status=upstream.status, reason=upstream.reason, headers=headers)
-
-
-async def _pump(upstream: aiohttp.ClientResponse, response: web.StreamResponse, idle_s: float) -> None:
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(idle_s) as limit:
-            async for piece in upstream.content.iter_any():
-                # A client that reads slowly is the server's matter: the upstream's time stands still.
-                limit.reschedule(None)
-                await response.write(piece)
-                limit.reschedule(loop.time() + idle_s)
-        await response.write_eof()
-    except (aiohttp.ClientPayloadError, TimeoutError) as error:
-        # The status is out; only cutting the connection tells the client that this is not the end.
-        raise ConnectionAbortedError("the upstream broke off") from error
 
 
 def _body(request: web.Request) -> AsyncIterator[bytes] | None:

@@ -69,6 +69,7 @@ class GatewayService:
         description = openapi("Gaia gateway", self._kit.settings.version, self._operations())
         self._kit.describe = lambda: description
         self._kit.attach(app)
+        app.on_shutdown.append(self._proxy.relay.say_goodbye)
         # A catch-all: the route is decided by the raw path, before anything decodes it.
         app.router.add_route("*", "/{path:.*}", self._handle)
         return app

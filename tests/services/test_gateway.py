@@ -345,6 +345,33 @@ async def test_repeated_headers_stay_repeated_both_ways(tmp_path: Path, http: ai
         assert (answer.count(b"a=1"), answer.count(b"b=2")) == (1, 1)
 
 
+async def test_a_stream_of_events_ends_with_one_when_the_gateway_leaves(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with setup(tmp_path, http) as s:
+        second_half = asyncio.Event()
+
+        async def events(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+            await response.prepare(request)
+            await response.write(b"data: 1\n\ndata: half of ")
+            await second_half.wait()
+            await response.write(b"two\n\n")
+            await asyncio.Event().wait()
+            return response
+
+        s.chat.behaviour = events
+        async with http.get(f"{s.url}/api/v1/chat/rooms/x/events", headers=BEARER) as response:
+            assert await response.content.readexactly(22) == b"data: 1\n\ndata: half of "[:22]
+            stopping = asyncio.create_task(s.gateway.stop())
+            # Not before the event in hand is whole.
+            await until(lambda: not s.gateway.server.is_serving())
+            second_half.set()
+            rest = await response.content.read()
+            await stopping
+        assert rest == b' two\n\nevent: goodbye\ndata: {"reconnect":true}\n\n'
+
+
 async def test_an_upstream_that_stops_in_the_middle_of_its_answer_is_cut_off(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:

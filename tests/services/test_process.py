@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.servers import NatsServer, private_nats, private_postgres
-from tests.services.running import PLATFORM_KEY, answers, environment, free_port, process
+from tests.services.running import PLATFORM_KEY, answers, environment, process
 from tests.waiting import until
 
 KEY = {"X-API-Key": PLATFORM_KEY}
@@ -75,57 +74,6 @@ async def test_a_service_starts_before_its_servers_and_survives_their_death(
             asset.signal(signal.SIGTERM)
             assert asset.wait() == 0
             assert asset.errors == []
-
-
-async def test_a_rolling_restart_of_two_instances_loses_no_request(
-    database_url: str, nats_server: NatsServer, tmp_path: Path
-) -> None:
-    ports = [free_port(), free_port()]
-    environ = environment(
-        DATABASE_URL=database_url, NATS_URL=nats_server.url, ASSET_STORAGE=str(tmp_path / "assets"),
-        GAIA_DEVELOPER=tmp_path.name, DRAIN_DELAY="1500ms", RATE_LIMIT="100000/s",
-        LOG_LEVEL="WARNING", DATABASE_POOL_MAX="16",
-        ASSET_URL=",".join(f"http://127.0.0.1:{port}" for port in ports),
-    )  # fmt: skip
-    results: dict[int | str, int] = {}
-    stop = asyncio.Event()
-
-    async def client(session: aiohttp.ClientSession, url: str) -> None:
-        while not stop.is_set():
-            try:
-                async with session.get(f"{url}/api/v1/assets", headers=KEY) as response:
-                    body = await response.read()
-                    outcome: int | str = response.status if response.status == 200 else body[:60].decode()
-            except aiohttp.ClientError as error:
-                outcome = type(error).__name__
-            results[outcome] = results.get(outcome, 0) + 1
-            await asyncio.sleep(0.2)
-
-    async def a_hundred_more() -> None:
-        before = sum(results.values())
-        await until(lambda: sum(results.values()) > before + 100, within_s=20)
-
-    with ExitStack() as stack:
-        instances = [
-            stack.enter_context(process("asset", {**environ, "PORT": str(port)}, port=port)) for port in ports
-        ]
-        gateway = stack.enter_context(process("gateway", environ))
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            for one in (*instances, gateway):
-                await answers(session, f"{one.url}/readyz", within_s=30)
-            clients = [asyncio.create_task(client(session, gateway.url)) for _ in range(40)]
-            for one in instances:
-                await a_hundred_more()
-                one.signal(signal.SIGTERM)
-                code = await asyncio.to_thread(one.wait, 15)
-                assert code == 0
-                one.start()
-                await answers(session, f"{one.url}/readyz", within_s=30)
-            await a_hundred_more()
-            stop.set()
-            await asyncio.gather(*clients)
-    assert set(results) == {200}, results
-    assert results[200] > 300
 
 
 async def test_a_stream_ends_with_an_event_when_its_instance_leaves(
