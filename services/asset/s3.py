@@ -129,7 +129,7 @@ class S3Storage:
             method=method,
             path=path,
             query={},
-            headers={"Host": url.authority, **(headers or {})},
+            headers={"Host": url.raw_authority, **(headers or {})},
             payload=payload,
             at=datetime.now(UTC),
         )

@@ -104,7 +104,7 @@ class AuthService:
         self._store = Store(self._database)
         self._ring = KeyRing(kit, self._database)
         self._passwords = Passwords()
-        own = Issuer(name=issuer_name(kit.settings), audience=AUDIENCE, jwks_url="")
+        own = Issuer(name=issuer_name(kit.settings), audience=AUDIENCE, jwks_url="", grants=True)
         self._cache = KeyCache(own, self._own_keys)
         self._verifier = Verifier((self._cache,))
         self._authenticator = Authenticator(kit, self._verifier)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from yarl import URL
@@ -18,6 +18,9 @@ from services.instrumentation.kit import Instrumentation
 from services.instrumentation.message import Message
 from services.instrumentation.messaging import Broker
 from services.instrumentation.registration import EVERY_S, SUBJECT, TEMPLATE, Announcement
+
+if TYPE_CHECKING:
+    import aiodns
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Discovery:
         self._policy = policy
         self._fixed = tuple(URL(url) for url in urls if not _is_internal(url))
         self._named = tuple(URL(url) for url in urls if _is_internal(url))
+        self._servers = [name for name in kit.settings.options.get("DNS_SERVERS", "").split(",") if name]
         self._resolved: tuple[URL, ...] = ()
         self._announced: dict[str, _Seen] = {}
         self._count = kit.metrics.gauge(f"gateway_{pool.name}_instances", "Instances known.")
@@ -58,13 +62,15 @@ class Discovery:
         kit.in_background(f"instances of {pool.name}", self._run)
 
     def refresh(self) -> None:
-        """Tell the pool who there is now."""
+        """Tell the pool who there is now; the series of those that went go with them."""
         urls = dict.fromkeys((*self._fixed, *self._resolved))
         urls |= dict.fromkeys(URL(seen.announcement.url) for seen in self._announced.values())
         known = {instance.upstream.url: instance.upstream for instance in self._pool.instances}
         self._pool.replace(
             [known.get(url) or self._client.upstream(self._pool.name, str(url), self._policy) for url in urls]
         )
+        for url in known.keys() - urls.keys():
+            self._client.forget(known[url])
         self._count.set(len(urls))
 
     async def _heard(self, message: Message) -> None:
@@ -81,36 +87,46 @@ class Discovery:
                 instance.ready = announcement.ready
 
     async def _run(self) -> None:
-        while True:
-            if self._named:
-                await self._resolve()
-            now = time.monotonic()
-            gone = [key for key, seen in self._announced.items() if now - seen.at_s > _FORGOTTEN_S]
-            for key in gone:
-                del self._announced[key]
-            if gone or self._named:
-                self.refresh()
-            await asyncio.sleep(_LOOK_S if self._named else EVERY_S)
+        if not self._named:
+            while True:
+                self._forget()
+                await asyncio.sleep(EVERY_S)
+        # Loaded where it is needed: not on a developer's machine.
+        import aiodns
 
-    async def _resolve(self) -> None:
+        resolver = aiodns.DNSResolver(nameservers=self._servers or None, timeout=1.0, tries=2)
+        try:
+            while True:
+                await self._resolve(resolver)
+                self._forget()
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            await resolver.close()
+
+    def _forget(self) -> None:
+        """Instances that have not announced themselves lately are gone."""
+        now = time.monotonic()
+        for key in [key for key, seen in self._announced.items() if now - seen.at_s > _FORGOTTEN_S]:
+            del self._announced[key]
+        self.refresh()
+
+    async def _resolve(self, resolver: aiodns.DNSResolver) -> None:
         import aiodns
 
         found: list[URL] = []
-        resolver = aiodns.DNSResolver(timeout=1.0, tries=2)
         try:
             for url in self._named:
                 answer = await resolver.query_dns(url.host or "", "AAAA")
                 # A query for AAAA may also list the CNAMEs on the way.
                 addresses = [getattr(record.data, "addr", None) for record in answer.answer]
                 found.extend(url.with_host(address) for address in addresses if address)
-            self._resolved = tuple(found[:_MOST])
         except aiodns.error.DNSError as error:
             # The last answer is better than none.
             logger.info(
                 "instances.not_resolved", extra={"upstream": self._pool.name, "error": str(error.args[:1])}
             )
-        finally:
-            await resolver.close()
+            return
+        self._resolved = tuple(found[:_MOST])
 
 
 def _is_internal(url: str) -> bool:

@@ -127,9 +127,8 @@ class Proxy:
     async def _pass(
         self, request: web.Request, pool: InstancePool, instance: Instance, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
-        base = instance.upstream.url
         # The raw path goes on byte for byte: decoding and encoding it again is how traversal gets through.
-        url = URL(f"{base.scheme}://{base.authority}{request.raw_path}", encoded=True)
+        url = URL(instance.upstream.origin + request.raw_path, encoded=True)
         instance.in_flight += 1
         try:
             async with self._client.call(

@@ -56,7 +56,7 @@ def issuers(settings: Settings) -> tuple[Issuer, ...]:
     """Ours, and an external one from `EXTERNAL_JWKS_URL` or `SUPABASE_URL`."""
     auth = settings.urls("AUTH_URL")
     found = [
-        Issuer(name=issuer_name(settings), audience=AUDIENCE, jwks_url=f"{url}{JWKS_PATH}")
+        Issuer(name=issuer_name(settings), audience=AUDIENCE, jwks_url=f"{url}{JWKS_PATH}", grants=True)
         for url in auth[:1]
     ]
     options = settings.options

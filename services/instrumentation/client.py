@@ -85,8 +85,15 @@ class Upstream:
     def __init__(self, name: str, url: str, breaker: Breaker) -> None:
         self.name = name
         self.url = URL(url)
-        self.address = f"{self.url.host}:{self.url.port}"
+        self.origin = str(self.url.origin())
+        """Scheme, host and port as they stand before a path; an IPv6 address in brackets."""
+        self.address = address_of(self.url)
         self.breaker = breaker
+
+
+def address_of(url: URL) -> str:
+    """Host and port, an IPv6 address in brackets."""
+    return f"{url.host_subcomponent}:{url.port}"
 
 
 class HttpClient:
@@ -106,7 +113,7 @@ class HttpClient:
 
     def upstream(self, name: str, url: str, policy: BreakerPolicy | None = None) -> Upstream:
         """An instance with its own breaker, whose state and transitions are series."""
-        address = f"{URL(url).host}:{URL(url).port}"
+        address = address_of(URL(url))
         gauge = self._state.labels(name, address)
         gauge.set(0)
 
@@ -117,6 +124,15 @@ class HttpClient:
         return Upstream(
             name, url, Breaker(policy, jitter=lambda: random.uniform(-1, 1), on_transition=changed)
         )
+
+    def forget(self, upstream: Upstream) -> None:
+        """Drop the series of an instance that is gone: addresses come and go with every deployment."""
+        names = (upstream.name, upstream.address)
+        for state in BreakerState:
+            self._transitions.remove(*names, state.value)
+        self._state.remove(*names)
+        self._rejected.remove(*names)
+        self._kit.metrics.client.remove(lambda labels: labels[1] == upstream.address)
 
     def call(
         self,
@@ -205,7 +221,7 @@ class HttpClient:
     @asynccontextmanager
     async def probe(self, url: URL, timeout_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
         """A GET past breaker, trace and metrics: a question about the upstream. Raises CallFailedError."""
-        name = f"{url.host}:{url.port}"
+        name = address_of(url)
         try:
             async with (
                 asyncio.timeout(timeout_s),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -60,6 +60,11 @@ class Histogram:
         series.total_s += duration_s
         if trace_id is not None:
             series.exemplars[bucket] = Exemplar({"trace_id": trace_id}, duration_s, time.time())
+
+    def remove(self, gone: Callable[[Labels], bool]) -> None:
+        """Drop every series whose labels `gone` names."""
+        for labels in [labels for labels in self._series if gone(labels)]:
+            del self._series[labels]
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """The family without samples: the registry asks at registration, for the names."""

@@ -59,6 +59,8 @@ class Issuer:
     audience: str
     jwks_url: str
     longest_s: float = 24 * 3600.0
+    grants: bool = False
+    """Whether its scopes count: another's word makes nobody an administrator here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +170,15 @@ def _verified(claims: Mapping[str, Any], issuer: Issuer) -> Verified:
     expires_at_s, issued_at_s = float(claims["exp"]), float(claims["iat"])
     if expires_at_s - issued_at_s > issuer.longest_s:
         raise TokenError(Refusal.LIFETIME)
-    scope = claims.get("scope", "")
-    identity = Identity(
-        kind="api_key" if claims.get("kind") == "api_key" else "user",
-        subject=str(claims["sub"]),
-        key_id=str(claims.get("key_id", "")),
-        scopes=tuple(scope.split()) if isinstance(scope, str) else (),
-    )
+    identity = Identity("user", str(claims["sub"]))
+    if issuer.grants:
+        scope = claims.get("scope", "")
+        identity = Identity(
+            kind="api_key" if claims.get("kind") == "api_key" else "user",
+            subject=identity.subject,
+            key_id=str(claims.get("key_id", "")),
+            scopes=tuple(scope.split()) if isinstance(scope, str) else (),
+        )
     return Verified(identity, str(claims.get("jti", "")), expires_at_s)
 
 

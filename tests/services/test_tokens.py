@@ -35,7 +35,7 @@ from services.instrumentation.tokens import (
     verify,
 )
 
-ISSUER = Issuer(name="gaia-auth-dev", audience="gaia", jwks_url="http://auth/jwks")
+ISSUER = Issuer(name="gaia-auth-dev", audience="gaia", jwks_url="http://auth/jwks", grants=True)
 KEY = SigningKey.generate("k1")
 PRIVATE = serialization.load_pem_private_key(KEY.to_pem(None), None)
 assert isinstance(PRIVATE, ec.EllipticCurvePrivateKey)
