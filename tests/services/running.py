@@ -73,7 +73,9 @@ class Running:
         await self.runner.cleanup()
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Every line that is written whole; the writer may be in the middle of the next."""
+        # Not `splitlines`: U+2028 and its like stand in JSON as they are, and end no line.
+        return [json.loads(line) for line in self.log.read_text().split("\n")[:-1]]
 
     def sample(self, name: str, labels: Mapping[str, str] | None = None) -> float:
         """The value of one series; 0.0 while it is not there."""

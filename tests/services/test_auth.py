@@ -108,6 +108,17 @@ async def test_signing_out_is_known_to_every_service_at_once(
     assert await status(http, "GET", f"{platform.url}/api/v1/chat/rooms", headers=user.headers) == 401
 
 
+async def test_the_platforms_key_has_no_token_to_revoke_whatever_stands_beside_it(
+    platform: Platform, http: aiohttp.ClientSession
+) -> None:
+    headers = {"X-API-Key": PLATFORM_KEY, "Authorization": "Bearer nonsense"}
+    async with http.delete(f"{platform.auth.url}/api/v1/auth/tokens/current", headers=headers) as response:
+        assert (response.status, (await response.json(content_type=None))["type"]) == (
+            400,
+            "urn:gaia:problem:no_token",
+        )
+
+
 async def test_a_revocation_missed_on_nats_is_read_with_the_keys(
     platform: Platform, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
