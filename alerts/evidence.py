@@ -259,6 +259,7 @@ class Evidence:
             state=watch.verdict.state,
             since_s=watch.verdict.since_s,
             claims=claims,
+            claims_since_s=watch.claims_since_s,
             depends_on=depends_on,
         )
         seen: dict[str, Seen] = {}

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from checks.finding import State
+from checks.finding import Claim, State
 from checks.observation import Observation, Occasion
 from checks.reason import Reason
 from checks.target import Target
@@ -84,6 +84,7 @@ class Watch:
 
     __slots__ = (
         "_calm",
+        "_claimed",
         "_failures",
         "_slow_s",
         "_tracked",
@@ -118,6 +119,7 @@ class Watch:
         self._slow_s = slow_s
         self._calm = 0
         self.woke_at_s = 0.0
+        self._claimed: dict[str, tuple[State, float]] = {}
 
     def resume(self, before: Watch | None) -> Watch:
         """Take over what an earlier watch of the same target knew."""
@@ -126,6 +128,7 @@ class Watch:
             self.looks, self._failures = before.looks, before._failures  # noqa: SLF001 - its own kind
             self.history = {name: kept for name, kept in before.history.items() if name[0] in self._tracked}
             self.woke_at_s = before.woke_at_s
+            self._claimed = before._claimed  # noqa: SLF001 - its own kind
         return self
 
     def take(self, observation: Observation, verdict: Verdict) -> None:
@@ -135,6 +138,9 @@ class Watch:
         before = self.latest
         if before is not None and before.finding.state in (State.ASLEEP, State.STARTING):
             self.woke_at_s = at_s
+        # A service that says the same each time says it in the very same words.
+        if finding.claims is not (before.finding.claims if before is not None else ()):
+            self._claim(finding.claims, at_s)
         self.latest = observation
         self.verdict = verdict
         if finding.state is not State.UNKNOWN:
@@ -161,12 +167,26 @@ class Watch:
         if self._tracked:
             self._track(observation)
 
+    def _claim(self, claims: tuple[Claim, ...], at_s: float) -> None:
+        claimed: dict[str, tuple[State, float]] = {}
+        for claim in claims:
+            known = self._claimed.get(claim.about)
+            same = known is not None and known[0] is claim.state
+            claimed[claim.about] = known if known is not None and same else (claim.state, at_s)
+        self._claimed = claimed
+
+    @property
+    def claims_since_s(self) -> dict[str, float]:
+        """Since when the target says of each of its dependencies what it says now (wall seconds)."""
+        return {about: since_s for about, (_, since_s) in self._claimed.items()}
+
     def stepped_back(self, by_s: float) -> None:
         """The wall clock was set back: what was seen so long ago was seen so much earlier by the new one."""
         self.known_at_s -= by_s
         self.woke_at_s -= by_s
         if self.latest is not None:
             self.latest = msgspec.structs.replace(self.latest, at_s=self.latest.at_s - by_s)
+        self._claimed = {about: (state, at_s - by_s) for about, (state, at_s) in self._claimed.items()}
 
     def calm(self, now_s: float) -> bool:
         """Whether every look that is remembered was plainly good: then no rule over looks can be bad."""

@@ -13,6 +13,8 @@ from msgspec import Struct
 from checks.finding import Claim, Evidence, Finding, State
 from checks.reason import Reason
 from checks.target import Kind
+from checks.units import Duration
+from checks.wire.expiry import moment
 
 # Health documents are cached by those who write them: disagreeing this long is no matter of timing.
 GRACE_S: Final = 15.0
@@ -29,12 +31,16 @@ _OPPOSITES: Final = frozenset({(State.UP, State.DOWN), (State.DOWN, State.UP)})
 
 
 class Witness(Struct, frozen=True, kw_only=True):
-    """What `service` says of itself (`state`) and of its dependencies; `since_s` is wall time."""
+    """What `service` says of itself (`state`) and of its dependencies.
+
+    `since_s` is the wall time since when it says so of itself, `claims_since_s` of each dependency.
+    """
 
     service: str
     state: State
     since_s: float
     claims: tuple[Claim, ...] = ()
+    claims_since_s: Mapping[str, float] = {}
     depends_on: tuple[str, ...] = ()
 
 
@@ -95,11 +101,14 @@ def _about_dependencies(witness: Witness, seen: Mapping[str, Seen]) -> Iterator[
             if component.state is State.DOWN
             else f"the agent finds {component.name} up: look at what lies between them"
         )
+        since_s = max(witness.claims_since_s.get(claim.about, witness.since_s), component.since_s)
         yield Contradiction(
             service=witness.service,
             about=component.name,
-            since_s=max(witness.since_s, component.since_s),
-            finding=_finding(witness.service, said, ours, component.message),
+            since_s=since_s,
+            finding=_finding(
+                witness.service, said, ours, component.message, since=f"since {moment(since_s)}"
+            ),
         )
 
 
@@ -115,7 +124,11 @@ def _about_itself(witness: Witness, traffic: Mapping[str, Traffic]) -> Iterator[
         about=witness.service,
         since_s=max(witness.since_s, requests.since_s),
         finding=_finding(
-            witness.service, "says it is up", failing, f"over {requests.window_s:g} s: {failing}"
+            witness.service,
+            "says it is up",
+            failing,
+            f"over {requests.window_s:g} s: {failing}",
+            since=f"in the last {Duration(requests.window_s)}",
         ),
     )
 
@@ -134,11 +147,11 @@ def subject_of(about: str, depends_on: tuple[str, ...], seen: Mapping[str, Seen]
     return named[0] if len(named) == 1 else None
 
 
-def _finding(service: str, said: str, ours: str, evidence: str) -> Finding:
+def _finding(service: str, said: str, ours: str, evidence: str, *, since: str) -> Finding:
     return Finding(
         state=State.DEGRADED,
         reason=Reason.CONTRADICTION,
-        message=f"{service} {said}, {ours}",
+        message=f"{service} {said}, {ours}, {since}",
         evidence=(
             Evidence(name="witness 1", value=f"{service} {said}"),
             Evidence(name="witness 2", value=evidence[:500]),

@@ -65,6 +65,14 @@ def day(at_s: float) -> str:
         return "a date out of range"
 
 
+def moment(at_s: float) -> str:
+    """A point in time as people read it, to the second."""
+    try:
+        return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return "a time out of range"
+
+
 def chain_evidence(chain: tuple[Certificate, ...]) -> list[Evidence]:
     """The chain for people, leaf first."""
     return [

@@ -26,6 +26,7 @@ from alerts.story import Change
 from checks.finding import Claim, Measure, State
 from checks.reason import Reason
 from checks.units import Duration
+from checks.wire.expiry import moment
 from tests.alerts.world import START_S, World, plan
 
 DOWN_ONLY = {
@@ -441,7 +442,20 @@ def test_a_contradiction_is_its_own_finding(world: World) -> None:
             world.look(other)
         world.pass_s(10, looks=False)
     assert "trigger witnesses_disagree auth" in world.said()
-    assert "auth says postgresql is down, the agent finds postgres up" in world.told()[0].title
+    (told,) = (one for one in world.told() if one.alertname == "witnesses_disagree")
+    assert "auth says postgresql is down, the agent finds postgres up" in told.title
+
+
+def test_a_contradiction_is_dated_by_when_the_claim_turned(world: World) -> None:
+    turned_s = world.now_s + 200
+    for second in range(0, 400, 10):
+        claims = (Claim(about="postgresql", state=State.UP if second < 200 else State.DOWN),)
+        world.look("auth", claims=claims)
+        for other in ("postgres", "nats"):
+            world.look(other)
+        world.pass_s(10, looks=False)
+    (told,) = (one for one in world.told() if one.alertname == "witnesses_disagree")
+    assert f"since {moment(turned_s)}" in str(told)
 
 
 def test_a_measure_comes_to_be_when_first_seen_and_its_growth_is_compared() -> None:

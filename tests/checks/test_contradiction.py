@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from checks.contradiction import Seen, Traffic, Witness, contradictions
@@ -31,7 +32,8 @@ def test_a_healthy_claim_about_what_we_see_down_names_both_witnesses() -> None:
     (found,) = contradictions([chat(State.UP)], {"postgres": DATABASE}, {}, now_s=120.0)
     assert (found.service, found.about, found.since_s) == ("chat", "postgres", 100.0)
     assert found.finding.message == (
-        "chat says database is up, the agent finds postgres down: db:5432 refuses connections"
+        "chat says database is up, the agent finds postgres down: db:5432 refuses connections, "
+        "since 1970-01-01 00:01:40 UTC"
     )
     assert [fact.name for fact in found.finding.evidence] == ["witness 1", "witness 2"]
 
@@ -50,6 +52,13 @@ def test_a_healthy_claim_about_what_we_see_down_names_both_witnesses() -> None:
 def test_only_opposites_that_last_contradict(claim: State, seen: State, now_s: float, count: int) -> None:
     component = Seen(name="postgres", kind=Kind.DATABASE, state=seen, message="m", since_s=100.0)
     assert len(contradictions([chat(claim)], {"postgres": component}, {}, now_s=now_s)) == count
+
+
+def test_a_claim_that_has_just_turned_is_given_its_time() -> None:
+    witness = msgspec.structs.replace(chat(State.UP), claims_since_s={"database": 110.0})
+    assert contradictions([witness], {"postgres": DATABASE}, {}, now_s=124.0) == ()
+    (found,) = contradictions([witness], {"postgres": DATABASE}, {}, now_s=125.0)
+    assert found.since_s == 110.0
 
 
 def test_a_nickname_that_fits_two_dependencies_is_about_neither() -> None:
@@ -77,4 +86,4 @@ def test_failing_traffic_contradicts_a_healthy_service(
     found = contradictions([witness], {}, {"chat": traffic}, now_s=100.0)
     assert len(found) == count
     if found:
-        assert found[0].finding.message == "chat says it is up, 40% of its 100 requests fail"
+        assert found[0].finding.message == "chat says it is up, 40% of its 100 requests fail, in the last 1m"
