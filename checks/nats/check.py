@@ -74,16 +74,17 @@ class NatsCheck:
         if not alive:
             first = failed[0]
             assert first.failure is not None, "a visit without a link has a failure"
+            failure = self._leaving_or(first.failure, first.place)
             others = tuple(
                 Evidence(name=one.place.shown, value=one.failure.message)
                 for one in failed[1:]
                 if one.failure is not None
             )
             return replace(
-                first.failure,
+                failure,
                 phases=first.phases,
                 measures=measures,
-                evidence=first.failure.evidence + others,
+                evidence=failure.evidence + others,
             )
         best = alive[0]
         assert best.link is not None, "alive means that the link is open"
@@ -107,6 +108,13 @@ class NatsCheck:
             measures=(*measures, *reading.measures),
             evidence=tuple(reading.evidence),
         )
+
+    def _leaving_or(self, failure: Finding, place: Place) -> Finding:
+        """`failure`, unless it was announced: a server that leaves refuses everybody first."""
+        if failure.reason is not Reason.NATS_REFUSED or place not in self._doubts.leaving:
+            return failure
+        words = f"{place.shown} said that it is leaving (lame duck) and takes no new client: start another"
+        return replace(failure, reason=Reason.NATS_LAME_DUCK, message=words)
 
     def _leaving(self, alive: list[Visit]) -> tuple[Problem, ...]:
         names = ", ".join(one.place.shown for one in alive if one.place in self._doubts.leaving)

@@ -14,10 +14,11 @@ from checks.limits import chosen
 from checks.postgres import faults, judge_vitals, vitals
 from checks.postgres.flex import FlexSource
 from checks.postgres.gate import Gate
-from checks.postgres.knock import Knock, Knocker, Stage
+from checks.postgres.knock import Knock, Stage
 from checks.postgres.options import PostgresOptions
 from checks.postgres.reading import Reading
-from checks.postgres.session import QueryRefusedError, Session
+from checks.postgres.server import Server
+from checks.postgres.session import QueryRefusedError
 from checks.postgres.signals import Signals
 from checks.postgres.thresholds import effective
 from checks.problem import Problem, finding_of, over
@@ -34,12 +35,14 @@ _DYING_TRIES = 2
 class PostgresCheck:
     """Looks at one database through one fresh connection and one held session."""
 
-    def __init__(self, target: Target, options: PostgresOptions, kit: ProbeKit, session: Session) -> None:
+    def __init__(self, target: Target, options: PostgresOptions, kit: ProbeKit, *, server: Server) -> None:
+        self._server = server
+        session = server.session
         self._target = target
         self._options = options
         self._clock = kit.clock
         self._place = session.place
-        self._knocker = Knocker(session.place, kit.resolver, kit.clock)
+        self._knocker = server.knocker
         self._session = session
         self._limits = effective(target.key.env, options.profile, options.thresholds)
         self._flex = (
@@ -80,11 +83,12 @@ class PostgresCheck:
 
     async def _look(self, started: float) -> Finding:
         limit_s = float(self._options.answer_within)
-        if self._session.silent:
+        if self._session.silent or self._session.stalled:
             limit_s = min(limit_s, _DOUBTED_S)
         knock = await self._knock(limit_s)
         if knock.timed_out and knock.stage in (Stage.CONNECT, Stage.ENCRYPTION, Stage.STARTUP):
             return await self._stalled(knock, limit_s)
+        self._session.stalled = False
         finding = faults.from_knock(knock, self._place, answer_within_s=limit_s)
         if finding is not None:
             if finding.reason in (Reason.PG_SHUTTING_DOWN, Reason.PG_REFUSED):
@@ -140,6 +144,8 @@ class PostgresCheck:
             self._session.silent = True
             return replace(faults.frozen(self._place, waited_s=limit_s, also_held=False), phases=knock.phases)
         except OSError as error:
+            # A server that no longer speaks TLS says so to whoever asks for it again.
+            self._knocker.forget_tls()
             return replace(fallback or faults.from_os_error(error, self._place), phases=knock.phases)
         phases = (*knock.phases, PhaseTime(phase=Phase.TRANSFER, duration_s=started + latency_s - begun))
         problems = (

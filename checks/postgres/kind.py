@@ -7,31 +7,34 @@ from weakref import WeakValueDictionary
 
 from checks.catalog import CheckKind, ProbeKit
 from checks.postgres.check import PostgresCheck
+from checks.postgres.knock import Knocker
 from checks.postgres.measures import MEASURES
 from checks.postgres.options import PostgresOptions
 from checks.postgres.sentinel import PostgresSentinel
+from checks.postgres.server import Server
 from checks.postgres.session import Session
 from checks.target import Target, TargetKey
 
-# A check and its sentinel are built apart and must share one connection (the budget is two per server).
-# Entries live as long as one of the two does.
-_sessions: Final[WeakValueDictionary[tuple[int, TargetKey, PostgresOptions], Session]] = WeakValueDictionary()
+# The two are built apart. Entries live as long as one of them does.
+_servers: Final[WeakValueDictionary[tuple[int, TargetKey, PostgresOptions], Server]] = WeakValueDictionary()
 
 
-def _session(target: Target, options: PostgresOptions, kit: ProbeKit) -> Session:
+def _server(target: Target, options: PostgresOptions, kit: ProbeKit) -> Server:
     key = (id(kit), target.key, options)
-    session = _sessions.get(key)
-    if session is None:
-        session = _sessions[key] = Session(options.place(), kit.resolver)
-    return session
+    server = _servers.get(key)
+    if server is None:
+        place = options.place()
+        session, knocker = Session(place, kit.resolver), Knocker(place, kit.resolver, kit.clock)
+        server = _servers[key] = Server(session=session, knocker=knocker)
+    return server
 
 
 def _build(target: Target, options: PostgresOptions, kit: ProbeKit) -> PostgresCheck:
-    return PostgresCheck(target, options, kit, _session(target, options, kit))
+    return PostgresCheck(target, options, kit, server=_server(target, options, kit))
 
 
 def _sentinel(target: Target, options: PostgresOptions, kit: ProbeKit) -> PostgresSentinel:
-    return PostgresSentinel(_session(target, options, kit), heartbeat=options.heartbeat)
+    return PostgresSentinel(_server(target, options, kit), heartbeat=options.heartbeat)
 
 
 KIND: Final = CheckKind(

@@ -59,16 +59,54 @@ class _Ended(Exception):  # noqa: N818 - not an error: the knock is over and say
 
 
 class Knocker:
-    """Knocks at one place. `answer_within_s` bounds each step that needs the server, not the whole."""
+    """Knocks at one place. `answer_within_s` bounds each step that needs the server, not the whole.
+
+    A server that accepts TLS and is hung up on writes a line into its log. Once it has said that it speaks
+    TLS, it is asked for another encryption instead, whose answer is as good a proof of life.
+    """
 
     def __init__(self, place: Place, resolver: Resolver, clock: Clock) -> None:
         self._place = place
         self._resolver = resolver
         self._clock = clock
+        self._offers_tls = False
+        self._knows_gss = True
+
+    def forget_tls(self) -> None:
+        """Ask for TLS again: a log-in that relied on it failed."""
+        self._offers_tls = False
+
+    async def is_accepting(self, *, answer_within_s: float) -> bool:
+        """Whether a new connection gets its first byte in time; nothing is said of what the byte means."""
+        run = _Run(self._place, self._clock, answer_within_s, known_tls=self._asks_quietly)
+        try:
+            async with asyncio.timeout(answer_within_s):
+                await run.reach(self._resolver)
+                await run.ask_for_encryption()
+        except (_Ended, OSError):  # TimeoutError too.
+            return False
+        finally:
+            run.close()
+        return True
 
     async def knock(self, *, answer_within_s: float) -> Knock:
         """Never raises OSError or TimeoutError: they are what was found."""
-        run = _Run(self._place, self._clock, answer_within_s)
+        quietly = self._asks_quietly
+        knock = await self._knock(answer_within_s, known_tls=quietly)
+        unknown = knock.closed or knock.stray or knock.server_error is not None
+        if quietly and unknown and knock.stage is Stage.ENCRYPTION:
+            knock = await self._knock(answer_within_s, known_tls=False)
+            # What stands there, an older pooler say, may know the usual request only.
+            self._knows_gss = knock.stage is Stage.ENCRYPTION
+        self._offers_tls = knock.offers_tls
+        return knock
+
+    @property
+    def _asks_quietly(self) -> bool:
+        return self._offers_tls and self._knows_gss
+
+    async def _knock(self, answer_within_s: float, *, known_tls: bool) -> Knock:
+        run = _Run(self._place, self._clock, answer_within_s, known_tls=known_tls)
         try:
             await run.through(self._resolver)
         except _Ended as ended:
@@ -83,14 +121,15 @@ class Knocker:
 
 
 class _Run:
-    def __init__(self, place: Place, clock: Clock, limit_s: float) -> None:
+    def __init__(self, place: Place, clock: Clock, limit_s: float, *, known_tls: bool) -> None:
+        self.known_tls = known_tls
         self.place = place
         self.clock = clock
         self.limit_s = limit_s
         self.stage = Stage.RESOLVE
         self.address = ""
         self.speaks_tls: bool | None = None
-        self.offers_tls = False
+        self.offers_tls = known_tls
         self.phases: list[PhaseTime] = []
         self.sock: socket.socket | None = None
         self.loop = asyncio.get_running_loop()
@@ -110,6 +149,17 @@ class _Run:
             self.sock.close()
 
     async def through(self, resolver: Resolver) -> None:
+        started = await self.reach(resolver)
+        self.speaks_tls = await self.ask_for_encryption()
+        self._phase(Phase.PROCESSING, started)
+        if not self.speaks_tls:
+            # With TLS the session's own handshake follows at once; a knock there would pay for it twice.
+            self.stage = Stage.STARTUP
+            await self._start_up()
+        self.stage = Stage.ANSWERED
+
+    async def reach(self, resolver: Resolver) -> float:
+        """Resolve and connect; gives the monotonic second of the connection."""
         started = self.clock.monotonic_s()
         if self.place.socket_path is not None:
             addresses: tuple[str, ...] = (self.place.socket_path,)
@@ -121,13 +171,7 @@ class _Run:
         await self._connect(addresses)
         started = self._phase(Phase.CONNECT, started)
         self.stage = Stage.ENCRYPTION
-        self.speaks_tls = await self._ask_for_encryption()
-        self._phase(Phase.PROCESSING, started)
-        if not self.speaks_tls:
-            # With TLS the session's own handshake follows at once; a knock there would pay for it twice.
-            self.stage = Stage.STARTUP
-            await self._start_up()
-        self.stage = Stage.ANSWERED
+        return started
 
     def _phase(self, phase: Phase, started: float) -> float:
         now = self.clock.monotonic_s()
@@ -154,21 +198,27 @@ class _Run:
                 return
         raise last
 
-    async def _ask_for_encryption(self) -> bool:
-        # Asked even where plaintext is configured: the cheapest proof of life, without a line in the log.
-        await self._send(wire.SSL_REQUEST)
+    async def ask_for_encryption(self) -> bool:
+        """Whether TLS follows. Asked even where plaintext is configured: the cheapest proof of life."""
+        await self._send(wire.GSSENC_REQUEST if self.known_tls else wire.SSL_REQUEST)
         answer = await self._receive(1)
+        if self.known_tls and answer in (b"G", b"N"):
+            return await self._after_offer()
         if answer == b"E":
             # The one error a server may send here: it could not fork a process for us.
             raise _Ended(server_error=ServerError(sqlstate=wire.INSUFFICIENT_RESOURCES))
         if answer not in (b"S", b"N"):
             raise _Ended(stray=answer)
         self.offers_tls = answer == b"S"
-        if self.offers_tls and self.place.tls == "disable":
-            # After an `S` only TLS may follow, so a plaintext start-up needs a connection of its own.
-            await self._connect((self.address,))
-            return False
-        return self.offers_tls
+        return self.offers_tls and await self._after_offer()
+
+    async def _after_offer(self) -> bool:
+        """Whether TLS follows, now that the server speaks it."""
+        if self.place.tls != "disable":
+            return True
+        # After an `S` only TLS may follow, so a plaintext start-up needs a connection of its own.
+        await self._connect((self.address,))
+        return False
 
     async def _start_up(self) -> None:
         await self._send(

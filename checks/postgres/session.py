@@ -44,6 +44,8 @@ class Session:
         self._listeners: list[Callable[[], None]] = []
         self.fresh_read_only = False
         self.silent = False
+        # The sentinel's word that new connections hang while this one answers.
+        self.stalled = False
 
     def load(self) -> None:
         """Import the driver, 45 ms, once: nobody's latency."""

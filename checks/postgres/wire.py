@@ -8,6 +8,8 @@ from typing import Final
 from msgspec import Struct
 
 SSL_REQUEST: Final = struct.pack("!ii", 8, 80877103)
+# Since 12; what follows a refusal or an acceptance is up to us, and hanging up leaves no line in the log.
+GSSENC_REQUEST: Final = struct.pack("!ii", 8, 80877104)
 TERMINATE: Final = b"X\x00\x00\x00\x04"
 _PROTOCOL_3_0: Final = 196608
 MAX_MESSAGE_BYTES: Final = 65536

@@ -119,7 +119,9 @@ async def test_lame_duck_is_announced_and_told(tmp_path: Path) -> None:
         os.kill(server.pid, signal.SIGUSR2)
         assert "lame duck" in await suspicions.first()
         found = await one.look()
-    assert found.reason in (Reason.NATS_LAME_DUCK, Reason.NATS_REFUSED), found.message
+    assert found.reason is Reason.NATS_LAME_DUCK, found.message
+    assert "lame duck" in found.message
+    assert found.state in (State.DEGRADED, State.DOWN)
 
 
 async def test_rejected_credentials_are_unknown(tmp_path: Path) -> None:

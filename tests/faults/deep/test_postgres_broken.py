@@ -319,3 +319,48 @@ def _fill(server: LocalPostgres) -> None:
         server.run_sql("SELECT pg_logical_emit_message(true, 'fill', repeat('x', 4000000)), pg_switch_wal()")
     except LocalError:
         return
+
+
+async def test_looks_at_a_server_with_tls_leave_no_line_in_its_log(private: Private) -> None:
+    server, _ = encrypted(private, "hostssl all all all scram-sha-256")
+    log = server.data_dir.with_name(f"{server.data_dir.name}.log")
+    async with Look("postgres", options(server, tls="require")) as one:
+        await one.until(Reason.OK)
+        before = log.read_text()
+        found = await one.look(20)
+        async with one.watched() as suspicions:
+            assert await one.sentinel()._knocker.is_accepting(answer_within_s=2)  # type: ignore[attr-defined]
+    assert found.state is State.UP
+    assert suspicions.words == []
+    assert log.read_text() == before
+
+
+async def test_a_server_that_stops_speaking_tls_is_told_after_its_sessions_end(private: Private) -> None:
+    server, _ = encrypted(private, "host all all all scram-sha-256")
+    async with Look("postgres", options(server, tls="require")) as one:
+        await one.until(Reason.OK)
+        server.run_sql("ALTER SYSTEM SET ssl = off")
+        server.run_sql("SELECT pg_reload_conf()")
+        await one.check.close()
+        found = await one.until(Reason.PG_TLS_UNAVAILABLE)
+    assert found.state is State.UNKNOWN
+    assert "has no TLS, which sslmode=require wants" in found.message
+
+
+async def test_a_frozen_postmaster_is_suspected_although_the_held_session_answers(private: Private) -> None:
+    server = private.server()
+    quick = options(server, heartbeat=Duration(0.2))
+    async with Look("postgres", quick) as one:
+        await one.look()
+        async with one.watched() as suspicions:
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                assert "lets nobody new in" in await suspicions.first()
+                async with asyncio.timeout(1.5):
+                    found = await one.look()
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+        after = await one.until(Reason.OK)
+    assert (found.state, found.reason) == (State.DOWN, Reason.PG_ACCEPT_STALLED)
+    assert "takes no new session within 500ms while held ones still answer" in found.message
+    assert after.state is State.UP
