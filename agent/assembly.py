@@ -142,6 +142,7 @@ class Agent:
         if observation.occasion is Occasion.SCHEDULED:
             self._vitals.looked(look.lag_s, look.missed)
         self._target_series.looked(look)
+        self._receiving.looked(look)
         self._judgements[observation.target.key.env].looked(look)
 
     def _scraped(self, scraper: Scraper, scraped: Scraped) -> None:
@@ -286,6 +287,7 @@ class Agent:
             requests=self._counted,
             error_logs=self._judgements[env].logged,
             examples=self._judgements[env].example,
+            copied=self._log.copy,
         )
         receiving.place(scope)
         self._watching.figures = receiving.figures

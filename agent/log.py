@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import queue
 import sys
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, TextIO
@@ -13,6 +14,7 @@ from typing import Final, TextIO
 from agent.platform.scope import Scope
 
 _QUEUE_LINES: Final = 10_000
+_COPIED_LINES: Final = 4096
 _SHORTEST_SECRET: Final = 6
 # What these say below WARNING is prose without facts, and at DEBUG it holds the messages themselves.
 _QUIET: Final = ("apprise", "urllib3")
@@ -43,7 +45,8 @@ class LogWriter:
                 self._redactor,
             )
         )
-        self._listener = logging.handlers.QueueListener(lines, output)
+        self._copy = _Copying(output.formatter)
+        self._listener = logging.handlers.QueueListener(lines, output, self._copy, respect_handler_level=True)
         root = logging.getLogger()
         root.handlers[:] = [self._handler]
         root.setLevel(level)
@@ -55,6 +58,11 @@ class LogWriter:
         """Apply a reloaded configuration's level and secrets."""
         logging.getLogger().setLevel(level)
         self._redactor.replace(secrets)
+
+    def copy(self, level: str | None) -> deque[bytes]:
+        """Where lines of `level` and above are put from now on, the newest 4,096; None for none."""
+        self._copy.setLevel(logging.CRITICAL + 1 if level is None else level)
+        return self._copy.lines
 
     @property
     def dropped(self) -> int:
@@ -88,6 +96,18 @@ class _Dropping(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             self.dropped += 1
+
+
+class _Copying(logging.Handler):
+    """Keeps the redacted lines for whoever passes them on."""
+
+    def __init__(self, formatter: logging.Formatter | None) -> None:
+        super().__init__(logging.CRITICAL + 1)
+        self.setFormatter(formatter)
+        self.lines: deque[bytes] = deque(maxlen=_COPIED_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record).encode("utf-8", "replace"))
 
 
 class _Redactor:

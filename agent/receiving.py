@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from agent.own_telemetry import OwnTelemetry
 from agent.platform.scope import Scope
+from agent.prober import Look
 from agent.settings import Settings, StartError
 from agent.telemetry.figures import Figures
 from agent.telemetry.grpc_server import GrpcMissingError
@@ -27,7 +30,7 @@ _AGAIN_S: Final = 5.0
 class Receiving:
     """Build it, `place` the configuration, then `run`. Each agent serves one machine: one environment."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # its whole surroundings, all by name
         self,
         settings: Settings,
         *,
@@ -37,6 +40,7 @@ class Receiving:
         requests: Callable[[RequestSample], None],
         error_logs: Callable[[ErrorLog], None],
         examples: Callable[[RequestExample], None],
+        copied: Callable[[str | None], deque[bytes]],
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -45,6 +49,9 @@ class Receiving:
         self._requests = requests
         self._error_logs = error_logs
         self._examples = examples
+        # Where the agent's own log lines from a level on are put.
+        self._copied = copied
+        self._own: OwnTelemetry | None = None
         self._wanted: Scope | None = None
         self._changed = asyncio.Event()
         self._intake: Intake | None = None
@@ -74,6 +81,11 @@ class Receiving:
                     self._trouble = str(error)
                     await asyncio.sleep(_AGAIN_S)
                 first = False
+
+    def looked(self, look: Look) -> None:
+        """Take in one of the agent's own looks."""
+        if self._own is not None:
+            self._own.looked(look)
 
     def figures(self) -> Figures | None:
         """What the intake says of itself; None while there is none."""
@@ -108,16 +120,30 @@ class Receiving:
             return
         changed = asyncio.ensure_future(self._changed.wait())
         running = asyncio.ensure_future(self._receive(intake, self._wanted))
+        own = asyncio.ensure_future(self._pass_on(intake, self._wanted))
         self._intake = intake
         try:
             await asyncio.wait((changed, running), return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 await running
         finally:
-            self._intake = None
-            for task in (changed, running):
+            self._intake = self._own = None
+            for task in (changed, running, own):
                 task.cancel()
-            await asyncio.gather(changed, running, return_exceptions=True)
+            await asyncio.gather(changed, running, own, return_exceptions=True)
+
+    async def _pass_on(self, intake: Intake, scope: Scope) -> None:
+        """The agent's own looks and log lines, where they are asked for."""
+        options = self._settings.telemetry(scope)
+        lines = self._copied(options.own_logs)
+        if options.own_traces or options.own_logs:
+            self._own = OwnTelemetry(
+                share=options.own_traces,
+                lines=lines,
+                env=scope.environment_name,
+                keep=intake.reception.keep,
+            )
+            await self._own.run()
 
     async def _receive(self, intake: Intake, scope: Scope) -> None:
         try:

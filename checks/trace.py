@@ -7,7 +7,6 @@ from typing import Final
 
 _TRACES_AT_ONCE: Final = 64
 _TRACE_DIGITS: Final = 32
-_DIGITS: Final = 48
 
 
 class TraceIds:
@@ -20,10 +19,14 @@ class TraceIds:
         self._left = 0
 
     def draw(self) -> tuple[str, str]:
-        """A trace id and a parent id, 32 and 16 hexadecimal digits."""
+        """A trace id and a parent id, 32 and 16 hexadecimal digits.
+
+        The parent is the trace's second half: whoever has the one has the other, as its span needs.
+        """
         if not self._left:
-            self._digits = os.urandom(_TRACES_AT_ONCE * _DIGITS // 2).hex()
+            self._digits = os.urandom(_TRACES_AT_ONCE * _TRACE_DIGITS // 2).hex()
             self._left = _TRACES_AT_ONCE
         self._left -= 1
-        at = self._left * _DIGITS
-        return self._digits[at : at + _TRACE_DIGITS], self._digits[at + _TRACE_DIGITS : at + _DIGITS]
+        at = self._left * _TRACE_DIGITS
+        trace_id = self._digits[at : at + _TRACE_DIGITS]
+        return trace_id, trace_id[_TRACE_DIGITS // 2 :]

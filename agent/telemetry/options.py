@@ -9,11 +9,14 @@ import msgspec
 
 from agent.telemetry.signals import Signal
 from checks.secret import Secret
-from checks.units import Duration, Size
+from checks.units import Duration, Ratio, Size
 
 _MIB: Final = 1024 * 1024
 # What is filled in from the table `agent`: no keys of `telemetry`.
 LISTENS: Final = ("listen", "grpc_listen")
+
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 class DestinationOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +62,9 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `per_client` is how much one address may send each second; a client beyond it is told to wait (429).
 
     `follow` names JSON log files by their service, "" for files whose lines tell theirs; lines read there and
-    from Fly.io are kept from `log_level` upwards, access lines always.
+    from Fly.io are kept from `log_level` upwards, access lines always. `own_traces` is the share of the
+    agent's own looks that go the same way as spans, together with all that failed, and `own_logs` the level
+    from which its log lines do.
     """
 
     listen: str | None = "127.0.0.1:4318"
@@ -74,12 +79,15 @@ class IntakeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     destinations: dict[str, DestinationOptions] = {}
     follow: dict[str, tuple[str, ...]] = {}
     fly_logs: FlyLogsOptions | None = None
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "DEBUG"
+    log_level: Level = "DEBUG"
+    own_traces: Ratio = Ratio(0)
+    own_logs: Level | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing would ever come in."""
-        return not (self.listen or self.grpc_listen or self.follow or self.fly_logs)
+        own = self.own_traces or self.own_logs
+        return not (self.listen or self.grpc_listen or self.follow or self.fly_logs or own)
 
 
 def place_of(listen: str) -> tuple[str, int]:

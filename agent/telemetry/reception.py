@@ -125,8 +125,12 @@ class Reception:
 
         Raises OSError when the disk cannot take it, Rejected while the log is not open.
         """
+        await self.keep(Signal.LOGS, plain, identity)
+
+    async def keep(self, signal: Signal, plain: bytes, identity: bytes) -> None:
+        """The same for a request of any signal."""
         _, counting = await self._opened()
-        content = replace(await counting.look(Signal.LOGS, plain), identity=identity)
+        content = replace(await counting.look(signal, plain), identity=identity)
         await self._append(content, plain, gzip=False, digest=_digest(content, plain))
 
     async def _append(self, content: Content, body: bytes, *, gzip: bool, digest: bytes) -> None:

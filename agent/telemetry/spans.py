@@ -106,9 +106,11 @@ class SpanCounter:
         tally = SpanTally(self._table, self._trails)
         for resource_spans in traces.resource_spans:
             owner = self._owner(resource_spans)
-            tally.services.add(owner.service)
+            before = len(tally.counts)
             for scope_spans in resource_spans.scope_spans:
                 self._tally(tally, owner, list(scope_spans.spans))
+            if len(tally.counts) > before:
+                tally.services.add(owner.service)
         return tally
 
     def _tally(self, tally: SpanTally, owner: Owner, spans: list[SlimSpan]) -> None:

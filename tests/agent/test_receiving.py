@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,7 @@ def built(folder: Path) -> Receiving:
         requests=lambda _sample: None,
         error_logs=lambda _event: None,
         examples=lambda _example: None,
+        copied=lambda _level: deque(),
     )
 
 
