@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Final
@@ -42,7 +43,6 @@ from agent.vitals import Gap, Vitals
 from agent.watching import Watching
 from agent.web.source import AgentPart, Change
 from alerts.requests import RequestSample
-from alerts.view import Transition
 from checks.catalog import MeasureInfo, kind
 from checks.clock import Clock
 from checks.observation import Occasion
@@ -160,11 +160,6 @@ class Agent:
         self._watching.kit.apps.used((sample.env, sample.service)).count(
             sample.source, sample.incarnation, sample.total, at_s=sample.at_s, born_s=sample.born_s
         )
-
-    def _decided(self, transition: Transition) -> None:
-        alert = next((one for one in self._source.alerts() if one.id == transition.fingerprint), None)
-        if alert is not None:
-            self._agent_series.transition(alert, transition.what.value)
 
     def _gap(self, gap: Gap) -> None:
         logger.warning(
@@ -301,7 +296,7 @@ class Agent:
             clock=self._clock,
             kit=self._watching.kit,
             board=self._board,
-            decided=self._decided,
+            decided=partial(self._agent_series.transition, env=scope.environment_name),
         )
 
 

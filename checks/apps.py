@@ -129,5 +129,8 @@ class Apps:
 
 def proxied_app(url: str) -> str | None:
     """The Fly.io app that a request to `url` would start, through Fly.io's proxy; None when none would be."""
+    lowered = url.lower()
+    if not any(suffix in lowered for suffix in _PROXIED):
+        return None  # Asked for each look, and taking an address apart costs as much as the look.
     host = urlsplit(url).hostname or ""
     return host.partition(".")[0] if host.endswith(_PROXIED) else None

@@ -12,6 +12,7 @@ from agent.exposition.document import Document
 from agent.exposition.family import Line, Shape, label_text
 from agent.telemetry.red import RedView
 from agent.web.source import ActiveAlert, AgentStatus, Change
+from alerts.view import Transition
 from checks.finding import State
 
 ALERT_STATES: Final = ("pending", "firing", "recovering")
@@ -73,10 +74,15 @@ class AgentSeries:
             },
         )
 
-    def transition(self, alert: ActiveAlert, to: str) -> None:
+    def transition(self, transition: Transition, env: str) -> None:
         """Count one change of state."""
         owner = label_text(
-            (("alertname", alert.name), ("env", alert.env), ("service", alert.service), ("to", to))
+            (
+                ("alertname", transition.alertname),
+                ("env", env),
+                ("service", transition.component),
+                ("to", transition.what.value),
+            )
         )
         self._transitions[owner] = self._transitions.get(owner, 0) + 1
         self._single("gaia_alert_transitions_total", owner, self._transitions[owner])

@@ -96,6 +96,9 @@ class Flight(Generic[T]):
 
     def _end(self, result: T | None, failure: BaseException | None) -> None:
         self.deadline_s = -math.inf
+        landed = self._landed
+        # The reactor knows this flight until its deadline: what hung on it need not wait for that.
+        del self._look, self._landed
         if self._cancelled:
             return
         if self._expired and isinstance(failure, asyncio.CancelledError):
@@ -103,7 +106,7 @@ class Flight(Generic[T]):
             timeout.__cause__ = failure
             failure = timeout
         try:
-            self._landed(result, failure)
+            landed(result, failure)
         except Exception as error:
             # Whoever is told must not stop the others from being woken.
             context = {"message": "the end of a look was not taken in", "exception": error}

@@ -140,6 +140,8 @@ class Reactor:
         self._expiry = self._loop.call_at(step * GRID_S, self._expire)
 
     def _expire(self) -> None:
+        # An agent that was held up must not blame others for answers that are here already.
+        self._dispatch(self._epoll)
         now_s = time.monotonic()
         self._expiry = None
         while self._due:
@@ -151,7 +153,8 @@ class Reactor:
                 return
             heappop(self._due)
             del self._deadlines[step]
-            for one in waiting:
+            # In their order: a look that ends by its own deadline tells more than one cut off by a later one.
+            for one in sorted(waiting, key=lambda one: one.deadline_s):
                 if -math.inf < one.deadline_s <= now_s:
                     one.expire()
 

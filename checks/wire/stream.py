@@ -26,6 +26,7 @@ from checks.wire.reactor import BUFFER_BYTES, Reactor, reactor
 
 _LINUX: Final = sys.platform == "linux"
 _SO_TIMESTAMPNS: Final = 35
+_STREAM: Final = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 _ANCILLARY_BYTES: Final = 64
 _TIMESPEC: Final = struct.Struct("qq")
 _TCP_INFO_BYTES: Final = 104
@@ -83,7 +84,7 @@ class Wire:
         "peer",
     )
 
-    def __init__(self, sock: socket.socket, peer: Endpoint) -> None:
+    def __init__(self, sock: socket.SocketType, peer: Endpoint) -> None:
         self._sock = sock
         self._fd = sock.fileno()
         self._reactor: Reactor = reactor()
@@ -272,11 +273,12 @@ def _settle(waiter: asyncio.Future[None], error: BaseException | None) -> None:
         waiter.set_exception(error)
 
 
-def _socket(family: socket.AddressFamily) -> socket.socket:
+def _socket(family: socket.AddressFamily) -> socket.SocketType:
+    # The C type: what its subclass in Python adds is of no use here, and made for each probe.
     if not _LINUX:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.SocketType(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         return sock
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = socket.SocketType(family, _STREAM)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     return sock

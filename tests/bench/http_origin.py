@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import socket
+import ssl
 from collections.abc import Iterator
 
 _BODY = b'{"status": "pass", "version": "1", "description": "health of a fake service..."}'
@@ -43,22 +44,28 @@ class _Origin(asyncio.Protocol):
                 self._transport.close()
 
 
-async def _serve(listener: socket.socket, delay_s: float) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: _Origin(delay_s), sock=listener)
+async def _serve(listener: socket.socket, delay_s: float, certificate: str | None) -> None:
+    context: ssl.SSLContext | None = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Origin(delay_s), sock=listener, ssl=context)
     async with server:
         await server.serve_forever()
 
 
-def _run(listener: socket.socket, delay_s: float) -> None:
+def _run(listener: socket.socket, delay_s: float, certificate: str | None) -> None:
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(listener, delay_s))
+        asyncio.run(_serve(listener, delay_s, certificate))
 
 
 @contextlib.contextmanager
-def origin(*, delay_s: float = 0.0) -> Iterator[int]:
-    """The port of a running origin."""
+def origin(*, delay_s: float = 0.0, certificate: str | None = None) -> Iterator[int]:
+    """The port of a running origin, through TLS with `certificate` (a PEM file with its key)."""
     listener = socket.create_server(("0.0.0.0", 0), backlog=4096)
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(listener, delay_s), daemon=True)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_run, args=(listener, delay_s, certificate), daemon=True)
     process.start()
     try:
         yield listener.getsockname()[1]

@@ -1,196 +1,110 @@
-"""CPU seconds per 1,000 HTTP probes: ours on new and kept connections, aiohttp, blackbox_exporter."""
+"""CPU seconds per 1,000 HTTP probes: ours on new and kept connections, aiohttp, bare sockets, blackbox."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
-import shutil
-import statistics
-import subprocess
-import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 
-from checks.catalog import ProbeKit, kind
+from agent.scheduler import Due, Scheduler
 from checks.clock import SystemClock
-from checks.observation import observe
-from checks.resolver import CachingResolver
-from checks.target import Kind, Target, TargetKey
 from tests.bench.http_origin import origin
+from tests.bench.probers import (
+    BareSockets,
+    Prober,
+    Table,
+    aiohttp_client,
+    blackbox,
+    cpu_s,
+    ours,
+    settle,
+    through_blackbox,
+    urls,
+)
+from tests.waiting import until
 
 TARGETS = 1000
-PER_SECOND = 200
-SLOT_S = 0.02
-SECONDS = 5.0
+INTERVAL_S = 5.0
+# After the first pass and the half interval it may be ahead of its grid.
+_WARM_S = 6.0
+_WINDOW_S = 5.0
+_BARE_SLOT_S = 0.08
 ROUNDS = 3
 
-Probe = Callable[[int], Awaitable[bool]]
+
+def steady(prober: Prober, targets: int, interval_s: float, pid: int | None = None) -> float:
+    """CPU seconds per 1,000 probes of this process or of `pid`, on the agent's own schedule."""
+    return asyncio.run(_steady(prober, targets, interval_s, pid))
 
 
-def target(number: int, url: str) -> Target:
-    return Target(
-        key=TargetKey(env="bench", service=f"s{number}", check="http", vantage="here"),
-        kind=Kind.SERVICE,
-        address=url,
-    )
+async def _steady(prober: Prober, targets: int, interval_s: float, pid: int | None) -> float:
+    begun = done = 0
+
+    def finished() -> None:
+        nonlocal done
+        done += 1
+
+    async with prober() as start:
+
+        def due(one: Due[int]) -> None:
+            nonlocal begun
+            begun += 1
+            start(one.key, finished)
+
+        scheduler: Scheduler[int] = Scheduler(SystemClock(), due)
+        scheduler.place(dict.fromkeys(range(targets), interval_s))
+        await asyncio.sleep(_WARM_S)
+        settle()
+        before, before_s = done, cpu_s(pid)
+        await asyncio.sleep(_WINDOW_S)
+        used_s, probes = cpu_s(pid) - before_s, done - before
+        scheduler.stop()
+        await until(lambda: done == begun, within_s=10, what="the last probes")
+    return used_s / probes * 1000
 
 
-def address(number: int) -> str:
-    """A loopback address of its own for each target, as real targets have."""
-    return f"127.0.{1 + number // 250}.{1 + number % 250}"
-
-
-async def steady(probe: Probe) -> None:
-    """TARGETS probed in turn, PER_SECOND of them each second, those of one slot started together."""
-    loop = asyncio.get_running_loop()
-    per_slot = round(PER_SECOND * SLOT_S)
-    start = (loop.time() // SLOT_S + 1) * SLOT_S
-    running: set[asyncio.Task[bool]] = set()
-    for slot in range(round(SECONDS / SLOT_S)):
-        await asyncio.sleep(start + slot * SLOT_S - loop.time())
+def bare(port: int) -> float:
+    """The same pace with sockets alone, those of one slot together."""
+    sockets, slots = BareSockets(port), round(_WINDOW_S / _BARE_SLOT_S)
+    per_slot = round(TARGETS / INTERVAL_S * _BARE_SLOT_S)
+    before_s, started_s = cpu_s(), time.monotonic()
+    for slot in range(slots):
+        time.sleep(max(0.0, started_s + slot * _BARE_SLOT_S - time.monotonic()))
+        sockets.finish(0)
         for place in range(per_slot):
-            task = loop.create_task(_held(probe, (slot * per_slot + place) % TARGETS))
-            running.add(task)
-            task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
-
-
-async def _held(probe: Probe, number: int) -> bool:
-    good = await probe(number)
-    assert good, "a benchmark's probe failed"
-    return good
-
-
-async def ours(port: int, connection: str) -> float:
-    http = kind("http")
-    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
-    targets = [target(number, f"http://{address(number)}:{port}/health") for number in range(TARGETS)]
-    checks = [http.build(one, http.options(url=one.address, connection=connection), kit) for one in targets]
-
-    async def probe(number: int) -> bool:
-        seen = await observe(checks[number], targets[number], deadline_s=6.0, clock=kit.clock)
-        return seen.finding.state == "up"
-
-    try:
-        return await _measured(probe)
-    finally:
-        for check in checks:
-            await check.close()
-
-
-async def theirs(port: int, connection: str) -> float:
-    import aiohttp
-
-    urls = [f"http://{address(number)}:{port}/health" for number in range(TARGETS)]
-    connector = aiohttp.TCPConnector(limit=0, force_close=connection == "fresh")
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
-
-        async def probe(number: int) -> bool:
-            async with session.get(urls[number]) as answer:
-                await answer.json(content_type=None)
-                return answer.status == 200
-
-        return await _measured(probe)
-
-
-async def _measured(probe: Probe) -> float:
-    for number in range(0, TARGETS, 50):
-        await asyncio.gather(*(probe(one) for one in range(number, number + 50)))
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    await steady(probe)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return used / (PER_SECOND * SECONDS) * 1000
-
-
-def blackbox(port: int) -> float | None:
-    """blackbox_exporter alone, asked at the same pace by a process whose CPU is not counted."""
-    binary = shutil.which("prometheus-blackbox-exporter") or shutil.which("blackbox_exporter")
-    if binary is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "blackbox.yml"
-        config.write_text("modules: {http_2xx: {prober: http, timeout: 5s}}\n")
-        listen = _free_port()
-        process = subprocess.Popen(
-            [
-                binary,
-                f"--config.file={config}",
-                f"--web.listen-address=127.0.0.1:{listen}",
-                "--log.level=error",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            return asyncio.run(_asked(listen, port, process.pid))
-        finally:
-            process.terminate()
-            process.wait()
-
-
-async def _asked(listen: int, port: int, pid: int) -> float:
-    import aiohttp
-
-    url = f"http://127.0.0.1:{listen}/probe?module=http_2xx&target=http://127.0.0.1:{port}/health"
-    async with aiohttp.ClientSession() as session:
-        for _ in range(200):
-            try:
-                async with session.get(url):
-                    break
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.05)
-
-        async def probe(_: int) -> bool:
-            async with session.get(url) as answer:
-                return "\nprobe_success 1" in await answer.text()
-
-        for number in range(200):
-            await probe(number)
-        before = _cpu_s(pid)
-        await steady(probe)
-        return (_cpu_s(pid) - before) / (PER_SECOND * SECONDS) * 1000
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+            sockets.start((slot * per_slot + place) % TARGETS)
+    return (cpu_s() - before_s) / (slots * per_slot) * 1000
 
 
 def main() -> None:
     """Print CPU s per 1,000 probes of each prober: median and spread of interleaved rounds."""
-    arms: dict[str, Callable[[int], float | None]] = {
-        "gaia, new connection each": lambda port: asyncio.run(ours(port, "fresh")),
-        "gaia, kept, every 5th new": lambda port: asyncio.run(ours(port, "mixed")),
-        "gaia, kept": lambda port: asyncio.run(ours(port, "kept")),
-        "aiohttp client, new each": lambda port: asyncio.run(theirs(port, "fresh")),
-        "aiohttp client, kept": lambda port: asyncio.run(theirs(port, "kept")),
-        "blackbox_exporter alone": blackbox,
-    }
-    used: dict[str, list[float]] = {name: [] for name in arms}
-    started = time.monotonic()
-    with origin() as port:
+    table, started_s = Table(), time.monotonic()
+    with origin() as port, blackbox("modules: {http_2xx: {prober: http, timeout: 5s}}\n") as exporter:
+        places = urls(port, TARGETS)
+        arms: dict[str, Callable[[], float]] = {
+            "gaia, new connection each": lambda: steady(ours(places, "fresh"), TARGETS, INTERVAL_S),
+            "gaia, kept, every 5th new": lambda: steady(ours(places, "mixed"), TARGETS, INTERVAL_S),
+            "gaia, kept": lambda: steady(ours(places, "kept"), TARGETS, INTERVAL_S),
+            "bare sockets, new each": lambda: bare(port),
+            "aiohttp client, new each": lambda: steady(aiohttp_client(places, "fresh"), TARGETS, INTERVAL_S),
+            "aiohttp client, kept": lambda: steady(aiohttp_client(places, "kept"), TARGETS, INTERVAL_S),
+        }
         for _ in range(ROUNDS):
             for name, arm in arms.items():
-                figure = arm(port)
-                if figure is not None:
-                    used[name].append(figure)
+                table.add(name, arm())
+            if exporter is None:
+                table.add("blackbox_exporter alone", None)
+            else:
+                through = through_blackbox(exporter[0], places)
+                table.add("blackbox_exporter alone", steady(through, TARGETS, INTERVAL_S, exporter[1]))
     print(
-        f"CPU s per 1,000 HTTP probes, {TARGETS} targets, {PER_SECOND}/s, median [min-max] of {ROUNDS} rounds"
+        f"CPU s per 1,000 HTTP probes, the client alone, {TARGETS} targets each {INTERVAL_S:g} s,"
+        f" median [min-max] of {ROUNDS} rounds; the limits are those of the whole agent"
     )
-    for name, figures in used.items():
-        if not figures:
-            print(f"  {name:28} not installed")
-            continue
-        print(f"  {name:28} {statistics.median(figures):.3f} [{min(figures):.3f}-{max(figures):.3f}]")
-    print(f"  (took {time.monotonic() - started:.0f} s)")
+    notes = {"gaia, new connection each": "limit 0.35", "gaia, kept, every 5th new": "limit 0.20"}
+    for name in (*arms, "blackbox_exporter alone"):
+        table.row(name, ".3f", notes.get(name, ""))
+    table.ratio("gaia / blackbox alone, new", "gaia, new connection each", "blackbox_exporter alone", "0.25")
+    table.ratio("gaia / bare sockets, new", "gaia, new connection each", "bare sockets, new each")
+    table.ratio("aiohttp / gaia, new", "aiohttp client, new each", "gaia, new connection each")
+    print(f"  (took {time.monotonic() - started_s:.0f} s)")

@@ -1,98 +1,107 @@
-"""Saturation: HTTP probes a second of one core, 50 in flight, beside aiohttp's client and bare sockets."""
+"""Saturation: HTTP probes a second of one core, 50 in flight, beside bare sockets, aiohttp and blackbox."""
 
 from __future__ import annotations
 
 import asyncio
-import resource
-import socket
-import statistics
 import time
 from collections.abc import Callable
 
-from checks.catalog import ProbeKit, kind
-from checks.clock import SystemClock
-from checks.observation import observe
-from checks.resolver import CachingResolver
 from tests.bench.http_origin import origin
-from tests.bench.probe_cpu import target
+from tests.bench.probers import (
+    BareSockets,
+    Prober,
+    Start,
+    Table,
+    aiohttp_client,
+    blackbox,
+    cpu_s,
+    ours,
+    settle,
+    through_blackbox,
+    urls,
+)
 
 IN_FLIGHT = 50
-PROBES = 1500
-ROUNDS = 3
+PROBES = 3000
+_BLACKBOX_PROBES = 600
+ROUNDS = 5
 
 
-def cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def saturated(prober: Prober, probes: int = PROBES, pid: int | None = None) -> float:
+    """Probes per CPU second of this process or of `pid`: what one core can do."""
+    return asyncio.run(_saturated(prober, probes, pid))
 
 
-async def ours(port: int, connection: str) -> float:
-    """CPU seconds per probe: its inverse is what one core can do."""
-    http = kind("http")
-    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
-    url = f"http://127.0.0.1:{port}/health"
-    one = target(0, url)
-    checks = [http.build(one, http.options(url=url, connection=connection), kit) for _ in range(IN_FLIGHT)]
-
-    async def work(number: int, times: int) -> None:
-        for _ in range(times):
-            seen = await observe(checks[number], one, deadline_s=6.0, clock=kit.clock)
-            assert seen.finding.state == "up"
-
-    await asyncio.gather(*(work(number, 5) for number in range(IN_FLIGHT)))
-    before = cpu_s()
-    await asyncio.gather(*(work(number, PROBES // IN_FLIGHT) for number in range(IN_FLIGHT)))
-    used = cpu_s() - before
-    for check in checks:
-        await check.close()
-    return used / PROBES
+async def _saturated(prober: Prober, probes: int, pid: int | None) -> float:
+    async with prober() as start:
+        await _all(start, IN_FLIGHT * 4)
+        settle()
+        before_s = cpu_s(pid)
+        await _all(start, probes)
+        return probes / (cpu_s(pid) - before_s)
 
 
-async def theirs(port: int, connection: str) -> float:
-    import aiohttp
+async def _all(start: Start, probes: int) -> None:
+    """So many probes, each of 50 targets asked again as soon as it has answered."""
+    over = asyncio.get_running_loop().create_future()
+    begun = done = 0
 
-    connector = aiohttp.TCPConnector(limit=0, force_close=connection == "fresh")
-    async with aiohttp.ClientSession(connector=connector) as session:
+    def again(number: int) -> None:
+        nonlocal begun
+        if begun < probes:
+            begun += 1
+            start(number, lambda: finished(number))
 
-        async def work(times: int) -> None:
-            for _ in range(times):
-                async with session.get(f"http://127.0.0.1:{port}/health") as answer:
-                    await answer.json(content_type=None)
+    def finished(number: int) -> None:
+        nonlocal done
+        done += 1
+        if done == probes:
+            over.set_result(None)
+        again(number)
 
-        await asyncio.gather(*(work(5) for _ in range(IN_FLIGHT)))
-        before = cpu_s()
-        await asyncio.gather(*(work(PROBES // IN_FLIGHT) for _ in range(IN_FLIGHT)))
-        return (cpu_s() - before) / PROBES
+    for number in range(IN_FLIGHT):
+        again(number)
+    await over
 
 
 def bare(port: int) -> float:
-    """Blocking sockets and nothing else: what the kernel and the interpreter cost at least."""
-    request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    before = cpu_s()
-    for _ in range(PROBES // 5):
-        with socket.create_connection(("127.0.0.1", port)) as sock:
-            sock.sendall(request)
-            sock.recv(65536)
-    return (cpu_s() - before) / (PROBES // 5)
+    """The same with sockets alone."""
+    sockets, begun, done = BareSockets(port), 0, 0
+    before_s = cpu_s()
+    while done < PROBES:
+        while begun < PROBES and begun - done < IN_FLIGHT:
+            sockets.start(begun % IN_FLIGHT)
+            begun += 1
+        done += sockets.finish(1)
+    return PROBES / (cpu_s() - before_s)
 
 
 def main() -> None:
     """Print probes per CPU second of each, medians of interleaved rounds."""
-    arms: dict[str, Callable[[int], float]] = {
-        "gaia, new connection each": lambda port: asyncio.run(ours(port, "fresh")),
-        "gaia, kept": lambda port: asyncio.run(ours(port, "kept")),
-        "aiohttp, new connection each": lambda port: asyncio.run(theirs(port, "fresh")),
-        "aiohttp, kept": lambda port: asyncio.run(theirs(port, "kept")),
-        "bare blocking sockets, new each": bare,
-    }
-    used: dict[str, list[float]] = {name: [] for name in arms}
-    started = time.monotonic()
-    with origin() as port:
+    table, started_s = Table(), time.monotonic()
+    with origin() as port, blackbox("modules: {http_2xx: {prober: http, timeout: 5s}}\n") as exporter:
+        places = urls(port, IN_FLIGHT)
+        arms: dict[str, Callable[[], float]] = {
+            "gaia, new connection each": lambda: saturated(ours(places, "fresh")),
+            "bare sockets, new each": lambda: bare(port),
+            "aiohttp, new connection each": lambda: saturated(aiohttp_client(places, "fresh")),
+            "gaia, kept": lambda: saturated(ours(places, "kept")),
+            "aiohttp, kept": lambda: saturated(aiohttp_client(places, "kept")),
+        }
         for _ in range(ROUNDS):
             for name, arm in arms.items():
-                used[name].append(arm(port))
+                table.add(name, arm())
+            if exporter is None:
+                table.add("blackbox_exporter, new each", None)
+            else:
+                through = through_blackbox(exporter[0], places)
+                rate = saturated(through, _BLACKBOX_PROBES, exporter[1])
+                table.add("blackbox_exporter, new each", rate)
     print(f"HTTP probes per second of one core, {IN_FLIGHT} in flight, median [min-max] of {ROUNDS} rounds")
-    for name, figures in used.items():
-        rates = sorted(1 / figure for figure in figures)
-        print(f"  {name:32} {statistics.median(rates):7.0f} [{rates[0]:.0f}-{rates[-1]:.0f}]")
-    print(f"  (took {time.monotonic() - started:.0f} s)")
+    for name in (*arms, "blackbox_exporter, new each"):
+        table.row(name, ".0f", "limit 8000, at least" if name == "gaia, new connection each" else "")
+    fresh = "gaia, new connection each"
+    table.ratio("gaia / blackbox, new", fresh, "blackbox_exporter, new each", "5, at least")
+    table.ratio("gaia / bare sockets, new", fresh, "bare sockets, new each", "0.5, at least")
+    table.ratio("gaia / aiohttp, new", fresh, "aiohttp, new connection each")
+    print(f"  (took {time.monotonic() - started_s:.0f} s)")

@@ -11,34 +11,68 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from agent.local.ports import free_ports
 from tests.bench.agent_process import AgentProcess, agent_process
 from tests.bench.http_origin import origin
+from tests.bench.probers import Table
 
 _WARM_S = 12.0
-_WINDOW_S = 30.0
-_SCRAPE_EVERY_S = 15.0
+_WINDOW_S = 20.0
+_SCRAPE_EVERY_S = 10.0
+_ROUNDS = 3
+_TARGETS, _INTERVAL_S = 1000, 5
+_FRESH, _MIXED = "gaia, new connection each", "gaia, default (kept, 5th new)"
+_STACK, _BLACKBOX = "blackbox + Prometheus", "blackbox_exporter alone"
 _LAGS = re.compile(rb"^gaia_probe_schedule_lag_seconds\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
+class Seen(NamedTuple):
+    """What one agent did: CPU seconds per 1,000 probes, share of a core, memory, lateness p99."""
+
+    per_thousand_s: float
+    share: float
+    rss_bytes: int
+    late_s: float
+
+
 def main() -> None:
-    """Print each arm's CPU seconds per 1,000 probes, share of a core, memory and lateness."""
+    """Print CPU seconds per 1,000 probes and lateness of each, and the share of a core and memory of many."""
     _limit_files()
+    cpu, late = Table(), Table()
     with origin() as port:
-        small = _agent("gaia, 1,000 targets / 5 s, new connections", port, 1000, 5)
-        _agent("gaia, 1,000 targets / 5 s, default mode", port, 1000, 5, connection="mixed")
-        _agent("gaia, 10,000 targets / 10 s, new connections", port, 10_000, 10)
-        if shutil.which("prometheus") and shutil.which("prometheus-blackbox-exporter"):
-            stack = _stack(port, 1000, 5)
-            print(f"ratio gaia / (blackbox + Prometheus) at 1,000 / 5 s: {small / stack:.2f} (limit 0.20)")
-        else:
-            print("blackbox_exporter and Prometheus are not installed: no comparison in this run")
+        for _ in range(_ROUNDS):
+            for name, connection in ((_FRESH, "fresh"), (_MIXED, "mixed")):
+                seen = _agent(port, _TARGETS, _INTERVAL_S, connection)
+                cpu.add(name, seen.per_thousand_s)
+                late.add(name, seen.late_s * 1000)
+            stack = _stack(port, _TARGETS, _INTERVAL_S)
+            cpu.add(_STACK, stack and stack[0] + stack[1])
+            cpu.add(_BLACKBOX, stack and stack[0])
+        large = _agent(port, 10_000, 10, "fresh")
+    print(
+        f"CPU s per 1,000 probes of everything, {_TARGETS:,} targets / {_INTERVAL_S} s while scraped,"
+        f" median [min-max] of {_ROUNDS} rounds"
+    )
+    for name, limit in ((_FRESH, "limit 0.35"), (_MIXED, "limit 0.20"), (_STACK, ""), (_BLACKBOX, "")):
+        cpu.row(name, ".3f", limit)
+    cpu.ratio("gaia new / (blackbox + Prometheus)", _FRESH, _STACK, "0.20")
+    cpu.ratio("gaia new / blackbox alone", _FRESH, _BLACKBOX, "0.25")
+    cpu.ratio("gaia default / (blackbox + Prometheus)", _MIXED, _STACK, "0.125")
+    print("schedule lateness p99, ms")
+    for name in (_FRESH, _MIXED):
+        late.row(name, ".1f", "limit 5")
+    print(
+        f"10,000 targets / 10 s, new connections: {large.share:.1%} of a core (limit 25 %),"
+        f" RSS {large.rss_bytes / 2**20:.0f} MiB (limit 120 MB), lateness p99 {large.late_s * 1000:.1f} ms"
+        f" (limit 25), {large.per_thousand_s:.3f} CPU s / 1,000"
+    )
 
 
-def _agent(name: str, port: int, targets: int, interval_s: int, *, connection: str = "fresh") -> float:
+def _agent(port: int, targets: int, interval_s: int, connection: str) -> Seen:
     (listen,) = free_ports(1)
     services = "\n".join(
         f'  s{number}: {{url: "http://{_address(number)}:{port}",'
@@ -52,15 +86,10 @@ def _agent(name: str, port: int, targets: int, interval_s: int, *, connection: s
     with agent_process(text) as agent:
         agent.wait_for("web.started", within_s=120)
         threading.Event().wait(_WARM_S)
-        probes_s, share, lags = _measure(agent, listen, targets / interval_s)
-        print(
-            f"{name}: {probes_s:.3f} CPU s / 1,000 probes, {share:.1%} of a core,"
-            f" RSS {agent.rss_bytes / 2**20:.0f} MiB, lateness p99 {lags * 1000:.1f} ms"
-        )
-    return probes_s
+        return _measure(agent, listen, targets / interval_s)
 
 
-def _measure(agent: AgentProcess, port: int, per_second: float) -> tuple[float, float, float]:
+def _measure(agent: AgentProcess, port: int, per_second: float) -> Seen:
     before_s, started_s = agent.cpu_s, time.monotonic()
     page = b""
     while time.monotonic() - started_s < _WINDOW_S:
@@ -70,11 +99,14 @@ def _measure(agent: AgentProcess, port: int, per_second: float) -> tuple[float, 
     elapsed_s = time.monotonic() - started_s
     used_s = agent.cpu_s - before_s
     lags = sorted(float(lag) for lag in _LAGS.findall(page))
-    return used_s / (per_second * elapsed_s / 1000), used_s / elapsed_s, lags[int(0.99 * (len(lags) - 1))]
+    late_s = lags[int(0.99 * (len(lags) - 1))]
+    return Seen(used_s / (per_second * elapsed_s / 1000), used_s / elapsed_s, agent.rss_bytes, late_s)
 
 
-def _stack(port: int, targets: int, interval_s: int) -> float:
-    """blackbox_exporter and Prometheus doing the same: CPU s per 1,000 probes of both together."""
+def _stack(port: int, targets: int, interval_s: int) -> tuple[float, float] | None:
+    """blackbox_exporter and Prometheus doing the same: CPU s per 1,000 probes of each; None without them."""
+    if not (shutil.which("prometheus") and shutil.which("prometheus-blackbox-exporter")):
+        return None
     blackbox_port, prometheus_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="gaia-bench-") as folder:
         place = Path(folder)
@@ -98,16 +130,18 @@ def _stack(port: int, targets: int, interval_s: int) -> float:
         ]
         try:
             threading.Event().wait(_WARM_S)
-            before_s = sum(_cpu_s(process.pid) for process in processes)
+            before_s = [_cpu_s(process.pid) for process in processes]
             threading.Event().wait(_WINDOW_S)
-            used_s = sum(_cpu_s(process.pid) for process in processes) - before_s
+            probes = targets / interval_s * _WINDOW_S
+            blackbox_s, prometheus_s = (
+                (_cpu_s(process.pid) - used_s) / probes * 1000
+                for process, used_s in zip(processes, before_s, strict=True)
+            )
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
-    per_thousand = used_s / (targets / interval_s * _WINDOW_S / 1000)
-    print(f"blackbox + Prometheus, {targets:,} / {interval_s} s: {per_thousand:.3f} CPU s / 1,000 probes")
-    return per_thousand
+    return blackbox_s, prometheus_s
 
 
 def _cpu_s(pid: int) -> float:

@@ -180,6 +180,13 @@ async def test_a_look_cut_off_by_the_observers_deadline_names_the_unfinished_pha
     assert 0.1 <= seen.duration_s < 1
 
 
+async def test_a_look_that_ends_by_its_own_deadline_keeps_its_phases(silent: socket.socket) -> None:
+    check, target, kit = http_target(silent, 0.1)
+    for _ in range(5):
+        seen = await flown(check, target, deadline_s=0.1, clock=kit.clock)
+        assert [part.phase for part in seen.finding.phases] == ["connect"]
+
+
 async def test_a_hundred_looks_at_once_are_all_told(silent: socket.socket) -> None:
     silent.listen(200)
     check, target, kit = http_target(silent, 0.3)

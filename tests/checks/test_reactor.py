@@ -73,6 +73,18 @@ async def test_a_deadline_passes_once_it_is_due_and_not_before(listener: socket.
         assert time.monotonic() >= deadline_s
 
 
+async def test_an_answer_that_came_in_time_counts_although_we_were_held_up(listener: socket.socket) -> None:
+    async with connected(listener, 1) as [(wire, peer)]:
+        wire.until(time.monotonic() + 0.05)
+
+        def held_up() -> None:
+            peer.send(b"in time")
+            time.sleep(0.1)
+
+        asyncio.get_running_loop().call_soon(held_up)
+        assert await wire.receive() == b"in time"
+
+
 async def test_a_deadline_put_off_does_not_pass(listener: socket.socket) -> None:
     async with connected(listener, 2) as [(wire, peer), (other, _)]:
         wire.until(time.monotonic() + 0.02)

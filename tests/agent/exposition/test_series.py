@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +20,10 @@ from agent.exposition.target_series import TargetSeries
 from agent.prober import Look
 from agent.telemetry.red import RedView
 from agent.web.source import ActiveAlert, AgentPart, AgentStatus, Change
+from alerts.machine import Phase as AlertPhase
+from alerts.machine import Step
+from alerts.rule import Severity
+from alerts.view import Transition
 from checks.catalog import MeasureInfo
 from checks.finding import Finding, Measure, Phase, PhaseTime, State
 from checks.observation import Observation
@@ -255,6 +260,24 @@ def test_alerts_are_there_while_active_and_each_environment_has_its_zeros() -> N
     assert samples(document, "gaia_alert_state") == {}
     assert samples(document, "gaia_alerts") == {
         f"alertstate={state},env=production": 0 for state in ("pending", "firing", "recovering")
+    }
+
+
+def test_every_change_of_an_alert_is_counted_its_end_too() -> None:
+    document = Document(metric.family for metric in METRICS)
+    series = AgentSeries(document)
+    fired = Transition(
+        at_s=5.0, alertname="down", component="auth", fingerprint="1", episode="e", labels={},
+        severity=Severity.PAGE, before=AlertPhase.PENDING, after=AlertPhase.FIRING, what=Step.FIRED, text="",
+    )  # fmt: skip
+    resolved = msgspec.structs.replace(
+        fired, before=AlertPhase.RECOVERING, after=AlertPhase.OK, what=Step.RESOLVED
+    )
+    for transition in (fired, resolved, fired):
+        series.transition(transition, "production")
+    assert samples(document, "gaia_alert_transitions_total") == {
+        "alertname=down,env=production,service=auth,to=fired": 2,
+        "alertname=down,env=production,service=auth,to=resolved": 1,
     }
 
 
