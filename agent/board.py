@@ -19,7 +19,7 @@ from checks.verdict import Verdict
 
 _STATES: Final = tuple(State)
 _POINTS_KEPT: Final = 90
-_POINT: Final = Packing("<dfB")
+_POINT: Final = Packing("<IfB")
 _NOT_MEASURED: Final = -1.0
 _EVENTS_KEPT: Final = 1000
 _CLIENT_QUEUE: Final = 256
@@ -34,9 +34,9 @@ class Point(Struct, frozen=True, kw_only=True):
 
 
 class Recent:
-    """The last looks of one target in 13 bytes each, at once as large as it ever gets.
+    """The last looks of one target in 9 bytes each, at once as large as it ever gets.
 
-    Latencies are kept to seven digits: they are drawn, never compared with a threshold.
+    Times are whole seconds and latencies have seven digits: they are drawn, never compared.
     """
 
     __slots__ = ("_count", "_packed")
@@ -49,7 +49,7 @@ class Recent:
         """Remember one look, forgetting the oldest when full."""
         latency = _NOT_MEASURED if latency_s is None else latency_s
         place = self._count % _POINTS_KEPT * _POINT.size
-        _POINT.pack_into(self._packed, place, at_s, latency, _STATES.index(state))
+        _POINT.pack_into(self._packed, place, int(at_s), latency, _STATES.index(state))
         self._count += 1
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Recent:
             place = number % _POINTS_KEPT * _POINT.size
             at_s, latency, state = _POINT.unpack_from(self._packed, place)
             yield Point(
-                at_s=at_s,
+                at_s=float(at_s),
                 state=_STATES[state],
                 latency_s=None if latency == _NOT_MEASURED else latency,
             )

@@ -26,6 +26,8 @@ from alerts.told import STORM
 # One every three seconds leaves most of a channel's rate to pages; what is not well within a day is left.
 _PACE_S: Final = 3.0
 _LASTS_S: Final = 86400.0
+# Ten minutes of ends: more places are visited when these have gone out.
+_MOST_QUEUED: Final = 200
 _WORDS: Final = "is well: ends what an agent that lost its memory may have left open"
 ENDED: Final = "fresh_start"
 
@@ -75,7 +77,7 @@ class Sweep:
             self._left, self._queue, self._storms_ended = [], [], True
             return
         known = frozenset(told)
-        for left in self._turn(now_s):
+        for left in self._turn(now_s) if len(self._queue) < _MOST_QUEUED else ():
             self._visit(left, known, now_s)
         self._left = [left for left in self._left if not left.done]
         if not self._storms_ended and all(left.duty.key is None for left in self._left):
