@@ -47,6 +47,7 @@ class Adopted(Struct, kw_only=True):
     def secret(self, at: Position, *words: str) -> str:
         """`${NAME}` for a secret; its value is not copied."""
         name = re.sub(r"[^A-Z0-9]+", "_", "_".join(words).upper()).strip("_")
+        name = f"RECEIVER_{name}" if name[:1].isdigit() else name
         taken = {variable.name for variable in self.variables if variable.at != at}
         number = 2
         while name in taken:

@@ -171,8 +171,12 @@ def matchers_of(table: dict[str, Node], adopted: Adopted, prefix: str = "") -> I
             adopted.leave(item.at, f"{prefix}matchers", str(error))
     for key, is_regex in ((f"{prefix}match", False), (f"{prefix}match_re", True)):
         for name, value in entries_of(table.get(key)).items():
-            if not is_null(value):
+            if is_null(value):
+                continue
+            try:
                 yield value, matcher(name, text_of(value), is_regex=is_regex)
+            except ValueError as error:
+                adopted.leave(value.at, f"{key}.{name}", str(error))
 
 
 def alternatives(one: Matcher) -> tuple[str, ...] | None:

@@ -5,6 +5,7 @@ Source: https://prometheus.io/docs/alerting/latest/configuration/#time_interval-
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from agent.adopt.adopted import Adopted, Table, entries_of, items_of, text_of
@@ -46,7 +47,7 @@ def _windows(interval: Node, name: str, adopted: Adopted) -> list[Table]:
             return []
     try:
         days = _ranges(table.get("days_of_month"), _day_of_month)
-        weekdays = _ranges(table.get("weekdays"), _DAYS.index)
+        weekdays = _ranges(table.get("weekdays"), _weekday)
         months = _ranges(table.get("months"), _month)
         spans = [_span(one) for one in items_of(table.get("times"))] or [(0, _DAY_MINUTES)]
     except ValueError as error:
@@ -65,24 +66,45 @@ def _windows(interval: Node, name: str, adopted: Adopted) -> list[Table]:
     ]
 
 
-def _ranges(node: Node | None, number: object) -> str:
-    assert callable(number)
+def _ranges(node: Node | None, number: Callable[[str], int]) -> str:
     parts = []
     for item in items_of(node):
         low, colon, high = text_of(item).strip().lower().partition(":")
-        parts.append(f"{number(low)}-{number(high)}" if colon else f"{number(low)}")
+        first, last = number(low), number(high if colon else low)
+        if last < first:
+            raise ValueError(f"{low}:{high} ends before it starts")
+        parts.append(f"{first}-{last}" if colon else f"{first}")
     return ",".join(parts) or "*"
 
 
 def _day_of_month(text: str) -> int:
-    day = int(text)
-    if day < 1:
+    day = _number(text)
+    if day < 0:
         raise ValueError("days counted from the end of the month cannot be a cron expression")
-    return day
+    return _within(day, 1, 31)
 
 
 def _month(text: str) -> int:
-    return _MONTHS.index(text) + 1 if text in _MONTHS else int(text)
+    return _MONTHS.index(text) + 1 if text in _MONTHS else _within(_number(text), 1, 12)
+
+
+def _weekday(text: str) -> int:
+    if text not in _DAYS:
+        raise ValueError(f'"{text}" is no day of the week')
+    return _DAYS.index(text)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is not a number') from None
+
+
+def _within(number: int, low: int, high: int) -> int:
+    if not low <= number <= high:
+        raise ValueError(f"{number} is not from {low} to {high}")
+    return number
 
 
 def _span(node: Node) -> tuple[int, int]:
@@ -95,4 +117,4 @@ def _span(node: Node) -> tuple[int, int]:
 
 def _minute(text: str) -> int:
     hours, _, minutes = text.partition(":")
-    return int(hours) * 60 + int(minutes or 0)
+    return _within(_number(hours) * 60 + _within(_number(minutes or "0"), 0, 59), 0, _DAY_MINUTES)

@@ -190,6 +190,46 @@ def test_nonsense_in_the_right_places_is_survived(text: str, tmp_path: Path) -> 
     load(out, environ={})
 
 
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ('{times: [{start_time: "22:00", end_time: "06:00"}]}', "it ends before it starts"),
+        ('{times: [{start_time: "-1:00", end_time: "06:00"}]}', "-60 is not from 0 to 1440"),
+        ('{times: [{start_time: "01:75", end_time: "06:00"}]}', "75 is not from 0 to 59"),
+        ('{days_of_month: ["40"]}', "40 is not from 1 to 31"),
+        ('{days_of_month: ["-3:-1"]}', "days counted from the end of the month cannot be a cron expression"),
+        ('{months: ["13"]}', "13 is not from 1 to 12"),
+        ('{months: ["december:january"]}', "december:january ends before it starts"),
+        ('{weekdays: ["funday"]}', '"funday" is no day of the week'),
+        ('{months: ["smarch"]}', '"smarch" is not a number'),
+    ],
+)
+def test_a_time_that_is_none_is_said_with_its_place(
+    interval: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"route: {{receiver: a}}\ntime_intervals:\n  - name: x\n    time_intervals: [{interval}]\n"
+    code, out = _imported(tmp_path, text)
+    error = capsys.readouterr().err
+    assert code == 1
+    assert f"{tmp_path}/alertmanager.yml:4:22: time interval x: " in error
+    assert said in error
+    load(out, environ={})
+
+
+def test_names_and_patterns_that_are_none_here_are_made_so_or_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "route: {receiver: 9 to 5, routes: [{match_re: {severity: '['}, receiver: 9 to 5}]}\n"
+        "receivers: [{name: 9 to 5, slack_configs: [{api_url: https://x.example/SECRET}]}]\n"
+    )
+    code, out = _imported(tmp_path, text)
+    assert code == 1
+    assert 'match_re.severity: "[" is not a regular expression' in capsys.readouterr().err
+    assert "${RECEIVER_9_TO_5_SLACK_WEBHOOK}" in out.read_text()
+    load(out, environ={})
+
+
 def test_a_file_that_is_there_is_kept_unless_told_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
