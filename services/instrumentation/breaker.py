@@ -35,7 +35,11 @@ class BreakerOpenError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
-    """When to stop calling, and how to find out whether calling works again."""
+    """When to stop calling, and how to find out whether calling works again.
+
+    It opens at `failure_ratio` or `slow_ratio` of at least `min_calls` in the window, and at once when
+    `min_calls` in a row have failed.
+    """
 
     window_s: float = 30.0
     min_calls: int = 10
@@ -88,6 +92,8 @@ class Breaker:
         self._out: dict[Permit, None] = {}
         self._successes = 0
         self._failures = 0
+        self._failed_in_a_row = 0
+        self._row_s = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -159,10 +165,17 @@ class Breaker:
             bucket.calls += 1
             bucket.failures += failed
             bucket.slow += slow
+        # Much good traffic just before a death must not make it take the whole window to be seen.
+        if self._failed_in_a_row == 0 or now - self._row_s >= self.policy.window_s:
+            self._row_s, self._failed_in_a_row = now, 0
+        self._failed_in_a_row = self._failed_in_a_row + 1 if failed else 0
         total = self._sum
-        if total.calls >= self.policy.min_calls and (
-            total.failures >= self.policy.failure_ratio * total.calls
-            or total.slow >= self.policy.slow_ratio * total.calls
+        if self._failed_in_a_row >= self.policy.min_calls or (
+            total.calls >= self.policy.min_calls
+            and (
+                total.failures >= self.policy.failure_ratio * total.calls
+                or total.slow >= self.policy.slow_ratio * total.calls
+            )
         ):
             self._open(now)
 
@@ -178,7 +191,7 @@ class Breaker:
         self._buckets.clear()
         self._sum = _Bucket(0.0)
         self._out.clear()
-        self._successes = self._failures = 0
+        self._successes = self._failures = self._failed_in_a_row = 0
         self._on_transition(before, state)
 
     def _expire(self, now: float) -> None:

@@ -129,7 +129,7 @@ async def test_a_revocation_missed_on_nats_is_read_with_the_keys(
         assert await status(http, "GET", f"{late.url}/api/v1/assets", headers=user.headers) == 401
 
 
-async def test_rotation_keeps_old_tokens_valid_and_new_ones_verify_with_one_fetch(
+async def test_scenario_09_rotation_keeps_old_tokens_valid_and_new_ones_verify_with_one_fetch(
     platform: Platform, http: aiohttp.ClientSession
 ) -> None:
     before = await sign_in(http, platform.url)
@@ -170,7 +170,7 @@ async def test_private_keys_lie_encrypted_in_the_database(
     assert all(row["pem"].startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----") for row in rows)
 
 
-async def test_without_auth_cached_keys_verify_and_a_fresh_instance_says_503(
+async def test_scenario_10_without_auth_cached_keys_verify_and_a_fresh_instance_says_503(
     platform: Platform, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     user = await sign_in(http, platform.url)

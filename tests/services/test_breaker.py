@@ -34,6 +34,21 @@ def test_opens_at_half_failures_of_at_least_ten_calls() -> None:
     assert breaker.state is BreakerState.OPEN
 
 
+def test_ten_failures_in_a_row_open_it_however_much_went_well_just_before() -> None:
+    breaker = Breaker()
+    for number in range(2000):
+        breaker.succeed(breaker.acquire(number / 100), number / 100, 0.01)
+    for _ in range(9):
+        breaker.fail(breaker.acquire(20.0), 20.0, 0.01)
+    assert breaker.state is BreakerState.CLOSED
+    breaker.succeed(breaker.acquire(20.0), 20.0, 0.01)
+    states = []
+    for _ in range(10):
+        breaker.fail(breaker.acquire(20.0), 20.0, 0.01)
+        states.append(breaker.state)
+    assert states == [*[BreakerState.CLOSED] * 9, BreakerState.OPEN]
+
+
 def test_alternating_failures_open_it_which_consecutive_counts_never_see() -> None:
     breaker = Breaker()
     for number in range(10):

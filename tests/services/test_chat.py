@@ -63,7 +63,7 @@ async def test_the_same_message_twice_is_one_message(chat: Running, http: aiohtt
     assert await eventually(http, chat.url, 2) == ["once", "last"]
 
 
-async def test_a_redelivered_message_is_linked_to_its_trace_not_a_child_of_it(
+async def test_scenario_15_a_redelivered_message_is_linked_to_its_trace_not_a_child_of_it(
     chat: Running, http: aiohttp.ClientSession
 ) -> None:
     process = "process gaia.{env}.chat.post.*"
@@ -108,7 +108,7 @@ async def test_a_message_that_never_works_becomes_a_dead_letter(
     assert await eventually(http, chat.url, 1) == ["after the poison"]
 
 
-async def test_without_nats_a_message_is_refused_and_nothing_accepted_is_lost_or_doubled(
+async def test_scenario_19_without_nats_a_message_is_refused_and_nothing_accepted_is_lost_or_doubled(
     platform_environment: dict[str, str], tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with private_nats(tmp_path) as nats_server:
@@ -236,16 +236,17 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_the_assistant(
+async def test_scenario_20_the_assistant_fails_over_and_is_honest(
     case: str, platform_environment: dict[str, str], tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     openai, anthropic, text, provider = CASES[case]
+    deadline_s = 2
     async with model_serving() as (model, url):
         model.openai, model.anthropic = openai, anthropic
         environ = {
             **platform_environment, "CHAT_PROVIDER": "openai", "OPENAI_API_KEY": "sk-test-openai-key",
             "ANTHROPIC_API_KEY": "sk-ant-test-anthropic", "OPENAI_BASE_URL": url, "ANTHROPIC_BASE_URL": url,
-            "ASSISTANT_DEADLINE": "2s",
+            "ASSISTANT_DEADLINE": f"{deadline_s}s",
         }  # fmt: skip
         async with serving("chat", environ, tmp_path) as chat:
             await answers(http, f"{chat.url}/readyz")
@@ -259,6 +260,14 @@ async def test_the_assistant(
             told = metrics + chat.log.read_text() + repr([s.attributes for s in chat.spans.spans])
             for secret in ("sk-test-openai-key", "sk-ant-test-anthropic", "Private question", text):
                 assert secret not in told
+            asked = chat.kit.metrics.registry.collect()
+            spent_s = sum(
+                sample.value
+                for metric in asked
+                for sample in metric.samples
+                if sample.name == "gen_ai_client_operation_duration_seconds_sum"
+            )
+            assert spent_s < deadline_s
             wanted = "pass" if provider == "openai" else "warn"
             await until(lambda: chat.kit.health.results["assistant:providers"].reading.status.value == wanted)
             if provider == "openai":

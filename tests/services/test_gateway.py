@@ -128,7 +128,7 @@ async def setup(tmp_path: Path, http: aiohttp.ClientSession, **changes: str) -> 
             await upstream.stop()
 
 
-async def test_a_dead_service_opens_its_breaker_and_leaves_the_others_alone(
+async def test_scenario_01_a_dead_service_opens_its_breaker_and_leaves_the_others_alone(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -145,7 +145,7 @@ async def test_a_dead_service_opens_its_breaker_and_leaves_the_others_alone(
         assert (await s.get("/api/v1/assets"))[0] == 200
 
 
-async def test_when_a_service_returns_three_probes_close_its_breaker_and_nobody_stampedes(
+async def test_scenario_02_when_a_service_returns_three_probes_close_its_breaker_and_nobody_stampedes(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http, BREAKER_OPEN="100ms") as s:
@@ -173,7 +173,7 @@ async def test_when_a_service_returns_three_probes_close_its_breaker_and_nobody_
         assert s.state(s.asset, "asset") == 0
 
 
-async def test_a_thousand_clients_that_leave_open_no_breaker_and_keep_no_permit(
+async def test_scenario_03_a_thousand_clients_that_leave_open_no_breaker_and_keep_no_permit(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -197,7 +197,7 @@ async def test_a_thousand_clients_that_leave_open_no_breaker_and_keep_no_permit(
         assert (await s.get("/api/v1/chat/rooms"))[0] == 200
 
 
-async def test_every_second_answer_failing_opens_the_breaker(
+async def test_scenario_04_every_second_answer_failing_opens_the_breaker(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -214,7 +214,7 @@ async def test_every_second_answer_failing_opens_the_breaker(
 @pytest.mark.parametrize(
     ("service", "expected"), [("asset", ("warn", 200)), ("chat", ("warn", 200)), ("auth", ("fail", 503))]
 )
-async def test_the_aggregate_is_as_bad_as_what_is_down_is_important(
+async def test_scenario_05_the_aggregate_is_as_bad_as_what_is_down_is_important(
     service: str, expected: tuple[str, int], tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -228,7 +228,7 @@ async def test_the_aggregate_is_as_bad_as_what_is_down_is_important(
             assert response.status == 200
 
 
-async def test_a_service_that_hangs_does_not_slow_the_aggregate(
+async def test_scenario_06_a_service_that_hangs_does_not_slow_the_aggregate(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -259,7 +259,7 @@ TRICKS = (
 
 
 @pytest.mark.parametrize("path", TRICKS)
-async def test_path_tricks_never_reach_an_upstream(
+async def test_scenario_11_path_tricks_never_reach_an_upstream(
     path: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -279,7 +279,7 @@ async def test_an_absolute_request_target_chooses_no_other_host(
         assert s.asset.seen == []
 
 
-async def test_what_clients_say_about_themselves_is_dropped(
+async def test_scenario_12_what_clients_say_about_themselves_is_dropped(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with setup(tmp_path, http) as s:
@@ -412,7 +412,9 @@ async def test_a_client_that_stalls_in_the_middle_of_an_upload_is_told_so_and_no
         assert (instance.failures, instance.upstream.breaker.state) == (0, BreakerState.CLOSED)
 
 
-async def test_each_subject_has_its_own_rate_limit(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+async def test_scenario_17_each_subject_has_its_own_rate_limit(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
     async with setup(tmp_path, http, RATE_LIMIT="2/s") as s:
         statuses = [(await s.get("/api/v1/assets"))[0] for _ in range(6)]
         assert statuses[:4] == [200] * 4

@@ -70,7 +70,7 @@ async def test_a_dependency_counts_as_much_as_it_matters(
         assert document["checks"]["thing:state"][0]["status"] == (status or FAIL).value
 
 
-async def test_one_hung_dependency_delays_neither_the_document_nor_the_others(
+async def test_scenario_06_one_hung_dependency_delays_neither_the_document_nor_the_others(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     def build(kit: Instrumentation) -> web.Application:

@@ -52,7 +52,7 @@ async def test_a_user_signs_up_uploads_chats_and_reads_the_answer_as_it_is_store
     assert str(told[1]["text"]).startswith("No language model answered")
 
 
-async def test_trace_logs_and_metrics_of_one_request_belong_together(
+async def test_scenario_15_trace_logs_and_metrics_of_one_request_belong_together(
     platform: Platform, http: aiohttp.ClientSession
 ) -> None:
     user = await sign_in(http, platform.url)

@@ -116,7 +116,7 @@ anything = st.recursive(
 
 @given(st.dictionaries(st.text(st.characters(), max_size=8), anything, max_size=5))
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_whatever_is_logged_becomes_one_line_of_valid_json(facts: dict[str, object]) -> None:
+def test_scenario_18_whatever_is_logged_becomes_one_line_of_valid_json(facts: dict[str, object]) -> None:
     line = to_json(facts)
     assert b"\n" not in line
     json.loads(line.decode("utf-8"), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.services.running import Running, environment, serving
 from tests.waiting import until
 
 REQUESTS = "http_server_request_duration_seconds_count"
+REFUSED = "http_server_refused_requests_total"
 
 
 def shop(kit: Instrumentation) -> web.Application:
@@ -55,7 +57,7 @@ def labels(status: int, route: str, *, error: str = "", method: str = "GET") -> 
     }  # fmt: skip
 
 
-async def test_an_unhandled_exception_is_a_500_that_all_signals_agree_on(
+async def test_scenario_13_an_unhandled_exception_is_a_500_that_all_signals_agree_on(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with serving("shop", environment(), tmp_path, shop) as running:
@@ -77,20 +79,59 @@ async def test_an_unhandled_exception_is_a_500_that_all_signals_agree_on(
         assert (line["trace_id"], line["status"], line["error_type"]) == (trace_id, 500, "ValueError")
 
 
-async def test_unknown_paths_and_methods_add_one_series_each_however_many(
-    tmp_path: Path, http: aiohttp.ClientSession
-) -> None:
+async def test_scenario_14_ten_thousand_unknown_paths_and_methods_add_one_series_each(tmp_path: Path) -> None:
     async with serving("shop", environment(), tmp_path, shop) as running:
+
+        def everything() -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+            found = running.kit.metrics.registry.collect()
+            return {(s.name, tuple(sorted(s.labels.items()))) for metric in found for s in metric.samples}
+
+        await pipelined(running, [f"GET /no/{number}" for number in range(10)])
+        once = everything()
+        await pipelined(running, [f"GET /no/{number}/{number}" for number in range(10_000)])
+        assert everything() == once
+        assert running.sample(REQUESTS, labels(404, "__unmatched__")) == 10_012
         before = running.series(REQUESTS)
-        for number in range(300):
-            async with http.get(f"{running.url}/no/{number}"):
-                pass
-        for method in ("PROPFIND", "MKCOL", "LOCK", "REPORT", "X-NEVER-HEARD-OF"):
-            async with http.request(method, f"{running.url}/items/a"):
-                pass
-        assert running.series(REQUESTS) == before + 2
-        assert running.sample(REQUESTS, labels(404, "__unmatched__")) == 300
-        assert running.sample(REQUESTS, labels(405, "__unmatched__", method="_OTHER")) == 4
+        methods = itertools.cycle(("PROPFIND", "MKCOL", "LOCK", "REPORT", "SUBSCRIBE", "PURGE"))
+        await pipelined(running, [f"{next(methods)} /items/{number}" for number in range(10_000)])
+        assert running.series(REQUESTS) == before + 1
+        # Methods nobody has heard of are no HTTP to the parser: refused, and no request at all.
+        for number in range(100):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
+            writer.write(f"NEVER{number} /items/a HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert (await reader.read()).startswith(b"HTTP/1.0 400")
+            writer.close()
+        assert running.sample(REFUSED, {"reason": "malformed_request"}) == 100
+        assert running.series(REQUESTS) == before + 1
+        assert running.sample(REQUESTS, labels(405, "__unmatched__", method="_OTHER")) == 10_000
+        more = {labels for name, labels in everything() - once if name == REQUESTS}
+        assert len(more) == 1
+        # Nor do they stay in memory as routes, texts of the access log or answers.
+        assert len(running.kit.metrics.answering) <= 2
+
+
+async def pipelined(running: Running, targets: list[str]) -> None:
+    """Send all on one connection without waiting for each answer; return when all are there."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rpartition(":")[2]))
+
+    async def read() -> int:
+        found = 0
+        tail = b""
+        while data := await reader.read(1 << 20):
+            # A status line split between two reads is counted with the second.
+            found += (tail + data).count(b"HTTP/1.1 4") - tail.count(b"HTTP/1.1 4")
+            tail = data[-9:]
+        return found
+
+    reading = asyncio.create_task(read())
+    for start in range(0, len(targets), 100):
+        part = targets[start : start + 100]
+        writer.write("".join(f"{target} HTTP/1.1\r\nHost: x\r\n\r\n" for target in part).encode())
+        await writer.drain()
+    writer.write(b"GET /no HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    async with asyncio.timeout(60):
+        assert await reading == len(targets) + 1
+    writer.close()
 
 
 async def test_probes_are_neither_counted_nor_logged_nor_traced(

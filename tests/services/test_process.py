@@ -28,7 +28,7 @@ async def health(http: aiohttp.ClientSession, url: str) -> tuple[int, dict[str, 
         return response.status, {name: entries[0]["status"] for name, entries in document["checks"].items()}
 
 
-async def test_a_service_starts_before_its_servers_and_survives_their_death(
+async def test_scenario_07_a_service_starts_before_its_servers_and_survives_their_death(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with private_postgres(tmp_path) as postgres, private_nats(tmp_path) as nats:
@@ -76,7 +76,7 @@ async def test_a_service_starts_before_its_servers_and_survives_their_death(
             assert asset.errors == []
 
 
-async def test_a_stream_ends_with_an_event_when_its_instance_leaves(
+async def test_scenario_16_a_stream_ends_with_an_event_when_its_instance_leaves(
     database_url: str, nats_server: NatsServer, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     environ = environment(DATABASE_URL=database_url, NATS_URL=nats_server.url, GAIA_DEVELOPER=tmp_path.name)
@@ -90,7 +90,7 @@ async def test_a_stream_ends_with_an_event_when_its_instance_leaves(
         assert await asyncio.to_thread(chat.wait) == 0
 
 
-async def test_at_log_level_warning_stdout_is_json_with_access_lines_and_without_secrets(
+async def test_scenario_18_at_log_level_warning_stdout_is_json_with_access_lines_and_without_secrets(
     database_url: str, nats_server: NatsServer, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     environ = environment(

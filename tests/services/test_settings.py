@@ -25,7 +25,7 @@ def test_each_environment_has_the_strategys_defaults(name: str, expected: tuple[
     assert (s.environment, s.log_level, s.check_interval_s, s.trace_ratio, s.nats_namespace) == expected
 
 
-def test_two_seconds_is_a_bucket_edge_and_so_is_every_threshold() -> None:
+def test_scenario_20_two_seconds_is_a_bucket_edge_and_so_is_every_threshold() -> None:
     assert 2.0 in Settings.from_environment("auth", {}).buckets_s
     s = Settings.from_environment("auth", {"LATENCY_THRESHOLDS": "2s,300ms"})
     assert {0.3, 2.0} <= set(s.buckets_s)

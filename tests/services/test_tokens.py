@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[Callable[[], str], Refusal]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_bad_token_is_refused_with_its_reason(name: str) -> None:
+def test_scenario_08_a_bad_token_is_refused_with_its_reason(name: str) -> None:
     make, refusal = REFUSED[name]
     with pytest.raises(TokenError) as error:
         check(make())
@@ -171,7 +171,7 @@ class Auth:
         return KeyCache(ISSUER, self.fetch, clock=lambda: self.now)
 
 
-async def test_a_new_key_is_picked_up_with_one_fetch_by_a_hundred_requests() -> None:
+async def test_scenario_09_a_new_key_is_picked_up_with_one_fetch_by_a_hundred_requests() -> None:
     auth = Auth()
     cache = auth.cache()
     await cache.get("k1")
@@ -181,7 +181,7 @@ async def test_a_new_key_is_picked_up_with_one_fetch_by_a_hundred_requests() -> 
     assert auth.fetches == 2
 
 
-async def test_a_thousand_unknown_ids_cost_one_fetch_in_thirty_seconds() -> None:
+async def test_scenario_09_a_thousand_unknown_ids_cost_one_fetch_in_thirty_seconds() -> None:
     auth = Auth()
     cache = auth.cache()
     await cache.get("k1")
@@ -194,7 +194,7 @@ async def test_a_thousand_unknown_ids_cost_one_fetch_in_thirty_seconds() -> None
     assert auth.fetches == 3
 
 
-async def test_cached_keys_outlive_ten_minutes_without_the_issuer() -> None:
+async def test_scenario_10_cached_keys_outlive_ten_minutes_without_the_issuer() -> None:
     auth = Auth()
     verifier = Verifier((auth.cache(),))
     await verifier.verify(signed(jti="before"))
@@ -203,7 +203,7 @@ async def test_cached_keys_outlive_ten_minutes_without_the_issuer() -> None:
     assert (await verifier.verify(signed(jti="after"))).token_id == "after"
 
 
-async def test_without_any_keys_it_is_503_not_401() -> None:
+async def test_scenario_10_without_any_keys_it_is_503_not_401() -> None:
     auth = Auth()
     auth.up = False
     with pytest.raises(UnavailableError):
