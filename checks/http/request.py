@@ -81,13 +81,22 @@ def redirected(request: Request, location: str, status: int) -> Request:
     if split.scheme not in _PORTS or not split.hostname or split.port == 0:
         raise ValueError(f"{split.scheme or 'nothing'}: is no scheme to follow")
     following = request_of(url)
-    same = following.origin == request.origin
+    same = following.origin == request.origin or _upgrades(request.origin, following.origin)
     becomes_get = status == 303 or (status in (301, 302) and request.method == "POST")
     return replace(
         following,
         method="GET" if becomes_get and request.method != "HEAD" else request.method,
         body=b"" if becomes_get else request.body,
         private=request.private if same else (),
+    )
+
+
+def _upgrades(origin: Origin, following: Origin) -> bool:
+    """Whether a redirect leads the same host's plain port to its TLS port: it may keep what it was sent."""
+    return (
+        (origin.scheme, following.scheme) == ("http", "https")
+        and origin.host.lower() == following.host.lower()
+        and (origin.port == _PORTS["http"], following.port == _PORTS["https"]) == (True, True)
     )
 
 

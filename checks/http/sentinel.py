@@ -92,7 +92,9 @@ class HttpSentinel:
                     why = "closed the held connection"
                 if patience.answers:
                     suspect(f"{self._target.address} {why}")
-                return patience.answers > 0
+                # One that ended before its second beat was never held: a server that hangs up after each
+                # answer without saying so must not be looked at four times a second for ever.
+                return patience.answers > 1
         finally:
             stream.close()
 

@@ -21,6 +21,7 @@ from checks.clock import SystemClock
 from checks.finding import Finding, Measure
 from checks.http.check import HttpCheck, fresh_turn
 from checks.http.options import HttpOptions
+from checks.http.request import redirected, request_of
 from checks.http.sentinel import Patience
 from checks.resolver import CachingResolver
 from checks.secret import Secret
@@ -38,6 +39,7 @@ class Origin:
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     delay_s: float = 0.0
     mute: bool = False
+    hangs_up: bool = False
     extra: str = ""
     body: str = '{"status": "pass"}'
     server: asyncio.Server | None = None
@@ -55,7 +57,7 @@ class Origin:
                 length = f"Content-Length: {len(self.body)}"
                 writer.write(f"HTTP/1.1 200 OK\r\n{length}\r\n{self.extra}\r\n{self.body}".encode())
                 await writer.drain()
-                if "close" in self.heads[-1] or "close" in self.extra:
+                if self.hangs_up or "close" in self.heads[-1] or "close" in self.extra:
                     break
         writer.close()
 
@@ -200,6 +202,25 @@ async def test_a_token_that_is_refused_is_not_used_again() -> None:
     await one.close()
     server.close()
     assert (seen, issued) == (["ok", "status", "ok"], 2)
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "kept"),
+    [
+        ("http://a.test/x", "/y", True),
+        ("http://a.test/x", "http://a.test:80/y", True),
+        ("http://a.test/x", "https://a.test/x", True),
+        ("http://a.test/x", "https://A.TEST/x", True),
+        ("https://a.test/x", "http://a.test/x", False),
+        ("http://a.test:8080/x", "https://a.test:8443/x", False),
+        ("http://a.test/x", "http://a.test:8080/x", False),
+        ("http://a.test/x", "https://b.a.test/x", False),
+        ("http://a.test/x", "//evil.test/x", False),
+    ],
+)
+def test_credentials_stay_with_their_host(url: str, location: str, *, kept: bool) -> None:
+    request = request_of(url, private=(("authorization", "Basic x"),))
+    assert bool(redirected(request, location, 302).private) is kept
 
 
 async def test_what_happens_behind_a_redirect_is_said_of_where_it_happened(origin: Origin) -> None:
@@ -388,6 +409,16 @@ async def test_a_server_that_does_not_keep_connections_is_never_suspected(origin
         await until(lambda: origin.heads)
         await asyncio.sleep(0.2)
         assert (said, origin.connections) == ([], 1)
+
+
+async def test_a_server_that_hangs_up_without_saying_so_is_suspected_once_and_then_left_alone(
+    origin: Origin,
+) -> None:
+    origin.hangs_up = True
+    async with watching(origin.url, heartbeat=0.05) as said:
+        await until(lambda: said)
+        await asyncio.sleep(0.6)  # more than the usual pause before a connection is held again
+        assert (len(said), origin.connections) == (1, 1)
 
 
 async def test_nobody_there_is_no_suspicion_and_a_return_is_watched_again(origin: Origin) -> None:
