@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from alerts.canary import parse
 from alerts.external import ExternalAlert
 from alerts.notice import NoticeKind
+from alerts.plan import JudgePlan
+from alerts.requests import ErrorLog
 from alerts.rule import Rule
 from alerts.silence import Silence, parse_matchers
 from checks.finding import State
@@ -32,7 +35,7 @@ class Platform(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(dir=_MEMORY)
-        self.world = World(path=Path(self._folder.name) / "journal.db")
+        self.world = World(_plan(COMPREHENSIVE), path=Path(self._folder.name) / "journal.db")
         self.checked = 0
         self.silences = 0
         self.last_state: dict[str, State] = {}
@@ -110,7 +113,7 @@ class Platform(RuleBasedStateMachine):
     @rule(left_out=st.sampled_from(["", "database_down", "service_down", "high_error_rate"]))
     def reload(self, left_out: str) -> None:
         rules: dict[str, Rule] = {name: one for name, one in COMPREHENSIVE.items() if name != left_out}
-        self.world.plan = plan(rules)
+        self.world.plan = _plan(rules)
         self.world.transitions += self.world.judge.reload(self.world.plan, self.world.now_s)
 
     @rule(service=SERVICES, over=st.booleans())
@@ -118,6 +121,39 @@ class Platform(RuleBasedStateMachine):
         labels = {"alertname": "Theirs", "service": service, "severity": "critical"}
         end_s = self.world.now_s - 1 if over else 0.0
         self.world.judge.receive([ExternalAlert(labels=labels, ends_at_s=end_s)], self.world.now_s)
+
+    @rule(share=st.sampled_from([3, 6]), reachable=st.booleans())
+    def nothing_comes_back(self, share: int, *, reachable: bool) -> None:
+        """A fault of the network: the targets', or the agent's own."""
+        self.world.reachable = reachable
+        for _ in range(3):
+            for service in list(self.world.targets)[:share]:
+                self.world.down.add(service)
+                self.world.look(service, State.DOWN, Reason.TIMEOUT)
+                self.world.ask_canaries()
+            self.world.now_s += 0.3
+
+    @rule()
+    def the_network_is_back(self) -> None:
+        self.world.reachable = True
+        self.world.pass_s(12)
+
+    @rule(service=SERVICES, kinds=st.integers(1, 8), fatal=st.booleans())
+    def errors_are_logged(self, service: str, kinds: int, *, fatal: bool) -> None:
+        for number in range(kinds):
+            self.world.judge.logged(
+                ErrorLog(
+                    env="production", service=service, at_s=self.world.now_s, fingerprint=f"{number}",
+                    sample="boom", count=3, fatal=fatal,
+                )
+            )  # fmt: skip
+
+    @rule(count=st.sampled_from([4, 9]), over=st.booleans())
+    def others_judge_many(self, count: int, *, over: bool) -> None:
+        end_s = self.world.now_s - 1 if over else 0.0
+        labels = ({"alertname": f"Far{number}", "region": "fra"} for number in range(count))
+        alerts = [ExternalAlert(labels=one, ends_at_s=end_s) for one in labels]
+        self.world.judge.receive(alerts, self.world.now_s)
 
     @rule()
     def acknowledge(self) -> None:
@@ -151,6 +187,7 @@ class Platform(RuleBasedStateMachine):
     def a_recovery_has_evidence(self) -> None:
         for row in self.world.rows[self.checked :]:
             notice = row.notice
+            assert notice.kind is not NoticeKind.RESOLVE or notice.ended, "every end says why"
             if (
                 notice.kind is NoticeKind.RESOLVE
                 and notice.ended == "recovered"
@@ -163,6 +200,7 @@ class Platform(RuleBasedStateMachine):
     def _all_ends_well(self) -> None:
         """Once all is well and stays so, nothing is on and every trigger has its end."""
         world = self.world
+        world.reachable = True
         for service in list(world.targets):
             world.heal(service)
         for _ in range(150):
@@ -174,6 +212,10 @@ class Platform(RuleBasedStateMachine):
         triggers = {(row.notice.episode, row.channel) for row in world.rows if row.notice.kind == "trigger"}
         resolves = {(row.notice.episode, row.channel) for row in world.rows if row.notice.kind == "resolve"}
         assert triggers == resolves
+
+
+def _plan(rules: dict[str, Rule]) -> JudgePlan:
+    return plan(rules, canaries=(parse("192.0.2.1:443"), parse("198.51.100.1:443")))
 
 
 Platform.TestCase.settings = settings(

@@ -76,6 +76,8 @@ class World:
         self.targets = {target.key.service: target for target in self.plan.targets}
         self._totals: dict[str, tuple[int, int, int]] = {}
         self.down: set[str] = set()
+        # What the canaries of the plan, if it has any, say when they are asked.
+        self.reachable = True
         self._start()
 
     def _start(self) -> None:
@@ -161,8 +163,14 @@ class World:
                 for service in self.targets:
                     if KINDS.get(service) is Kind.SERVICE:
                         self.requests(service, 100)
+            self.ask_canaries()
             self.transitions += self.judge.tick(self.now_s)
         self.now_s = end_s
+
+    def ask_canaries(self) -> None:
+        """Look at the canaries if the judge wants to know, as the agent does."""
+        if self.judge.asks(self.now_s):
+            self.transitions += self.judge.canary(reachable=self.reachable, now_s=self.now_s)
 
     def _regular(self, service: str) -> None:
         if service in self.down:
