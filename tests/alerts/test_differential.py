@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ from tests.alerts.parity import Case, holds, points, rate, timeline
 from tests.alerts.promtool import decided, needs_promtool
 
 RECORDED: dict[str, list[list[Any]]] = {one["id"]: one["timeline"] for one in json.loads(CORPUS.read_text())}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "judging.md"
 CASES = {case.id: case for case in all_cases()}
 
 
 def test_the_corpus_has_at_least_sixty_cases_and_every_one_is_recorded() -> None:
     assert len(CASES) >= 60
     assert set(CASES) == set(RECORDED)
+
+
+def test_every_case_the_documentation_names_is_recorded() -> None:
+    named = set(re.findall(r"\b[a-z]{2}\d{2}\b", DOCUMENT.read_text()))
+    assert len(named) >= 6
+    assert named <= set(RECORDED)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -121,6 +121,7 @@ class Platform(RuleBasedStateMachine):
         labels = {"alertname": "Theirs", "service": service, "severity": "critical"}
         end_s = self.world.now_s - 1 if over else 0.0
         self.world.judge.receive([ExternalAlert(labels=labels, ends_at_s=end_s)], self.world.now_s)
+        self.world.now_s += 0.01
 
     @rule(share=st.sampled_from([3, 6]), reachable=st.booleans())
     def nothing_comes_back(self, share: int, *, reachable: bool) -> None:
@@ -154,6 +155,7 @@ class Platform(RuleBasedStateMachine):
         labels = ({"alertname": f"Far{number}", "region": "fra"} for number in range(count))
         alerts = [ExternalAlert(labels=one, ends_at_s=end_s) for one in labels]
         self.world.judge.receive(alerts, self.world.now_s)
+        self.world.now_s += 0.01  # An episode is named by its millisecond.
 
     @rule()
     def acknowledge(self) -> None:
