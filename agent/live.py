@@ -112,6 +112,14 @@ class LiveSource(Struct, kw_only=True):
                 if (red := traffic.view(service, now_s=now_s)) is not None
             }
         )
+        self.agent_series.coverage(
+            {
+                (env, service): share
+                for env, traffic in self.traffic.items()
+                for service in traffic.services()
+                if (share := traffic.coverage(service)) is not None
+            }
+        )
         self.agent_series.alerts(self.alerts(), self.judgements)
         self.agent_series.deploys(self.recent)
         self.notification_series.show(

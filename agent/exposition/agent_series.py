@@ -47,6 +47,13 @@ class AgentSeries:
         for name, values in found.items():
             self._all(name, values)
 
+    def coverage(self, shares: Mapping[tuple[str, str], float]) -> None:
+        """How much of each (environment, service) its spans show."""
+        values = {
+            label_text((("env", env), ("service", name))): share for (env, name), share in shares.items()
+        }
+        self._all("gaia_service_span_coverage_ratio", values)
+
     def alerts(self, alerts: Iterable[ActiveAlert], environments: Iterable[str]) -> None:
         """Every alert that is not OK; `environments` get their zeros."""
         states: dict[str, float] = {}

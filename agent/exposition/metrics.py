@@ -84,6 +84,11 @@ TRAFFIC: Final = (
     ),
 )
 SPANS: Final = (
+    _gauge(
+        "gaia_service_span_coverage_ratio",
+        "Share of a service's requests that its spans show, by its own histogram; below 1 they are sampled.",
+        SERVICE,
+    ),
     _histogram(
         "gaia_request_duration_seconds",
         "Requests counted from spans, a sampled one for those it stands for; buckets have trace exemplars.",

@@ -63,7 +63,6 @@ MEANINGS: Final[dict[str, dict[str, str]]] = {
     "Retention": {
         "history": "Looks and states.",
         "incidents": "Alerts and what was done about them.",
-        "telemetry": "What services pushed and could not be passed on yet.",
     },
     "Deploy": {
         "branches": "A push to one of these deploys here.",

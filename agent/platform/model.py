@@ -94,7 +94,6 @@ class Retention(Table, frozen=True, kw_only=True):
 
     history: Duration = Duration(7 * 86400)
     incidents: Duration = Duration(90 * 86400)
-    telemetry: Duration = Duration(86400)
 
 
 class Deploy(Table, frozen=True, kw_only=True):

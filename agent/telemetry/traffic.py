@@ -19,6 +19,7 @@ from alerts.requests import RequestSample
 
 RELEASE_AFTER_S: Final = 90.0
 MAX_SERVICES: Final = 1000
+_ENOUGH_TO_COMPARE: Final = 100
 
 
 class Witness(IntEnum):
@@ -39,6 +40,9 @@ class _Service(Struct):
     window: RedWindow
     heard_s: dict[Witness, float]
     sources: dict[tuple[Witness, str], _Source]
+    # What each witness counted since another did too: how much of the whole its numbers are.
+    counted: dict[Witness, int]
+    totals: dict[tuple[Witness, str], tuple[str, int]]
     owner: Witness | None = None
     # Counts ownership changes: a source judged in an older term starts from where it stands now.
     term: int = 0
@@ -68,8 +72,9 @@ class Traffic:
             if len(self._services) >= MAX_SERVICES:
                 return None
             window = RedWindow(service, slower_than_s=self._slower_than_s.get(service, 2.0))
-            state = self._services[service] = _Service(window, {}, {})
+            state = self._services[service] = _Service(window, {}, {}, {}, {})
         state.heard_s[witness] = totals.at_s
+        self._compare(state, (witness, source), totals)
         owner = min(who for who, at_s in state.heard_s.items() if at_s > totals.at_s - self._release_after_s)
         if owner is not state.owner:
             state.term += state.owner is not None
@@ -80,6 +85,28 @@ class Traffic:
         state.window.add(source, own)
         return _sample(self._env, service, source, own)
 
+    def coverage(self, service: str) -> float | None:
+        """The share of a service's requests that its spans show, by its own histogram; None if unknown.
+
+        Head sampling leaves no mark on a span unless the sampler writes `ot=th`: this is how it shows.
+        """
+        state = self._services.get(service)
+        if state is None:
+            return None
+        whole = max(state.counted.get(Witness.SCRAPE, 0), state.counted.get(Witness.METRICS, 0))
+        if whole < _ENOUGH_TO_COMPARE:
+            return None
+        return min(1.0, state.counted.get(Witness.SPANS, 0) / whole)
+
+    def _compare(self, state: _Service, key: tuple[Witness, str], totals: RequestTotals) -> None:
+        """Add what one source counted since its last sample, once spans and a histogram are both there."""
+        whole = sum(counts.total for counts in totals.routes.values())
+        born, before = state.totals.get(key, ("", whole))
+        state.totals[key] = (totals.incarnation, whole)
+        both = Witness.SPANS in state.heard_s and len(state.heard_s) > 1
+        if both and born == totals.incarnation and whole >= before:
+            state.counted[key[0]] = state.counted.get(key[0], 0) + whole - before
+
     def forget(self, *, service: str, source: str) -> None:
         """A source is gone for good, such as an instance that was removed."""
         state = self._services.get(service)
@@ -87,6 +114,7 @@ class Traffic:
             state.window.forget(source)
             for witness in Witness:
                 state.sources.pop((witness, source), None)
+                state.totals.pop((witness, source), None)
 
     def view(self, service: str, *, now_s: float, window_s: float = 300.0) -> RedView | None:
         """Rate, errors, duration of one service; None when nobody ever reported it."""

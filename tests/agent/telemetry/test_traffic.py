@@ -93,3 +93,24 @@ def test_two_instances_are_both_counted() -> None:
 
 def test_a_service_nobody_reported_has_no_view() -> None:
     assert Traffic(env="production").view("auth", now_s=0) is None
+
+
+def test_sampled_spans_are_told_by_what_the_histogram_counted_meanwhile() -> None:
+    traffic = Traffic(env="production")
+    take(traffic, Witness.SCRAPE, totals(100, 1000))
+    take(traffic, Witness.SPANS, totals(101, 100))
+    assert traffic.coverage("auth") is None
+    for step in range(1, 6):
+        take(traffic, Witness.SCRAPE, totals(100 + step * 10, 1000 + step * 100))
+        take(traffic, Witness.SPANS, totals(101 + step * 10, 100 + step * 10))
+    assert traffic.coverage("auth") == 0.1
+
+
+def test_spans_that_show_every_request_are_no_sample_and_a_restart_hides_none() -> None:
+    traffic = Traffic(env="production")
+    for step in range(10):
+        born = "1" if step < 5 else "2"
+        take(traffic, Witness.METRICS, totals(100 + step, step % 5 * 100, incarnation=born))
+        take(traffic, Witness.SPANS, totals(100 + step, step % 5 * 100, incarnation=born))
+    assert traffic.coverage("auth") == 1.0
+    assert traffic.coverage("nobody") is None
