@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from checks.base_url import DEFAULT_PORTS, check_base
 from checks.catalog import Resolver
 
 _MAX_BODY_BYTES: Final = 8 << 20
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -20,17 +20,6 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     status: int
     body: bytes
-
-
-def check_base(url: str, *, key: str) -> None:
-    """Raises ValueError with the remedy when the value of `key` is no http(s) URL; it is not repeated."""
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(f"{key} must be a URL that starts with http:// or https:// and names a host")
-    try:
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"the port in {key} must be a number from 1 to 65535") from error
 
 
 class SmallGet:
@@ -48,7 +37,7 @@ class SmallGet:
         check_base(url, key="the address")
         parts = urlsplit(url)
         self._host = parts.hostname or ""
-        self._port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
         self._path = parts.path.rstrip("/")
         self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
         self._resolver = resolver

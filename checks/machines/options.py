@@ -6,12 +6,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from checks.base_url import check_base
 from checks.catalog import MeasureInfo
 from checks.limits import Profile
 from checks.machines import cold_start
 from checks.machines.api import Guest
 from checks.secret import Secret
-from checks.small_get import check_base
 from checks.units import Duration, Size
 
 _MB: Final = 2**20

@@ -6,11 +6,11 @@ import ssl
 
 import msgspec
 
+from checks.base_url import check_base
 from checks.limits import Profile
 from checks.nats.place import Place, parse_urls
 from checks.nats.thresholds import Thresholds
 from checks.secret import Secret
-from checks.small_get import check_base
 from checks.units import Duration, Size
 
 

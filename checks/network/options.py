@@ -6,10 +6,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from checks.base_url import check_base
 from checks.catalog import MeasureInfo
 from checks.limits import Profile
 from checks.network.thresholds import Thresholds
-from checks.small_get import check_base
 from checks.units import Duration
 
 Route = Literal["private", "proxy", "public"]

@@ -6,11 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from checks.base_url import check_base
 from checks.limits import Profile
 from checks.postgres.place import Place, TlsMode, parse_url
 from checks.postgres.thresholds import Thresholds
 from checks.secret import Secret
-from checks.small_get import check_base
 from checks.units import Duration
 
 Role = Literal["primary", "standby", "any"]
