@@ -35,6 +35,7 @@ class Watching:
         # What the telemetry intake says of its ledger, once there is one: it is looked at as a target.
         self.figures: Callable[[], Figures | None] = lambda: None
         self.watches = self._built(scopes)
+        self._on_fly = _on_fly(self.watches)
         self._unseen = {watch.target.key for watch in self.watches}
         self._all_seen = asyncio.Event()
         self._waiting: list[Look] = []
@@ -63,6 +64,7 @@ class Watching:
     async def place(self, scopes: Iterable[Scope]) -> None:
         """Take over a new configuration; verdicts and unchanged connections stay."""
         self.watches = self._built(scopes)
+        self._on_fly = _on_fly(self.watches)
         await self._prober.place(self.watches)
 
     def of(self, env: str) -> tuple[Watch, ...]:
@@ -92,14 +94,15 @@ class Watching:
 
     def _note_requests(self, look: Look) -> None:
         """Tell the machines check which of our requests may have started a machine."""
-        key, at_s = look.observation.target.key, look.observation.at_s
-        if look.row.target.kind is not Kind.SERVICE:
+        if not self._on_fly or look.row.target.kind is not Kind.SERVICE:
             return
-        apps = self.kit.apps
-        if proxied_app(look.row.target.address) is not None:
-            apps.asked((key.env, key.service), Ask(at_s=at_s, by=Asker.AGENT, what=key.service))
+        key, at_s = look.observation.target.key, look.observation.at_s
+        apps, name = self.kit.apps, (key.env, key.service)
+        if name in self._on_fly and proxied_app(look.row.target.address) is not None:
+            apps.asked(name, Ask(at_s=at_s, by=Asker.AGENT, what=key.service))
         for service in look.row.depends_on:
-            apps.asked((key.env, service), Ask(at_s=at_s, by=Asker.HEALTH, what=key.service))
+            if (key.env, service) in self._on_fly:
+                apps.asked((key.env, service), Ask(at_s=at_s, by=Asker.HEALTH, what=key.service))
 
     def _changed(self, look: Look) -> None:
         key, verdict = look.observation.target.key, look.verdict
@@ -124,3 +127,10 @@ class Watching:
             text=verdict.message,
             facts={"check": key.check, "vantage": key.vantage, "reason": verdict.reason.value},
         )
+
+
+def _on_fly(watches: Iterable[Watch]) -> frozenset[tuple[str, str]]:
+    """The services whose machines are looked after: only of those is it asked who woke them."""
+    return frozenset(
+        (watch.target.key.env, watch.target.key.service) for watch in watches if watch.kind == "machines"
+    )

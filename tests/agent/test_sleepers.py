@@ -8,18 +8,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.board import Row
 from agent.platform.load import load
 from agent.platform.scope import Scope
-from agent.prober import Watch
+from agent.prober import Look, Watch
 from agent.scraping import _sources
 from agent.watches import watches
-from checks.apps import proxied_app
+from agent.watching import Watching
+from checks.apps import Asker, proxied_app
 from checks.catalog import ProbeKit, kind
 from checks.clock import SystemClock
+from checks.finding import Finding, State
 from checks.machines.api import Machine
-from checks.observation import observe
+from checks.observation import Observation, observe
 from checks.postgres.options import PostgresOptions
+from checks.reason import Reason
 from checks.target import Kind
+from checks.verdict import Verdict
 
 FILE = Path(__file__).resolve().parents[2] / "gaia.yaml"
 ENVIRON = {
@@ -108,3 +113,32 @@ def test_where_machines_always_run_the_database_is_asked_always() -> None:
 
 def test_what_goes_through_the_proxy_is_known_by_its_name() -> None:
     assert proxied_app("https://gaia-auth-dev.fly.dev/health") == "gaia-auth-dev"
+
+
+AWAKE = """\
+platform: p
+environments: {dev: {machines: {auto_stop: stop, min: 0}}}
+services:
+  gateway: {url: "http://127.0.0.1:1", depends_on: [auth]}
+  auth: {url: "https://auth-dev.fly.dev", wake: true}
+"""
+
+
+async def test_the_agent_notes_which_of_its_own_looks_may_have_woken_whom(tmp_path: Path) -> None:
+    file = tmp_path / "gaia.yaml"
+    file.write_text(AWAKE)
+    watching = Watching([load(file, environ={}).scope("dev")], SystemClock())
+    for watch in watching.watches:
+        row = Row(target=watch.target, interval_s=30, slower_than_s=None, depends_on=watch.depends_on)
+        finding = Finding(state=State.UP, reason=Reason.OK, message="")
+        seen = Observation(target=watch.target, at_s=1000.0, duration_s=0.1, finding=finding)
+        watching._looked(
+            Look(row=row, observation=seen, before=Verdict(), verdict=Verdict(), lag_s=0.0, missed=0)
+        )
+    asks = watching.kit.apps.asks(("dev", "auth"))
+    assert [(ask.by, ask.what, ask.at_s) for ask in asks] == [
+        (Asker.HEALTH, "gateway", 1000.0),
+        (Asker.AGENT, "auth", 1000.0),
+    ]
+    # Nobody asks who woke the gateway: it is not on Fly.
+    assert watching.kit.apps.asks(("dev", "gateway")) == ()
