@@ -157,9 +157,7 @@ class Agent:
     def _counted(self, sample: RequestSample) -> None:
         self._judgements[sample.env].requests(sample)
         self._history.add_requests(sample)
-        self._watching.kit.apps.used((sample.env, sample.service)).count(
-            sample.source, sample.incarnation, sample.total, at_s=sample.at_s, born_s=sample.born_s
-        )
+        self._watching.requests(sample)
 
     def _gap(self, gap: Gap) -> None:
         logger.warning(

@@ -12,6 +12,7 @@ from agent.platform.scope import Scope
 from agent.prober import Look, Prober, Watch
 from agent.telemetry_watches import destination_watches
 from agent.watches import watches
+from alerts.requests import RequestSample
 from checks.apps import Ask, Asker, proxied_app
 from checks.catalog import ProbeKit
 from checks.clock import Clock
@@ -91,6 +92,14 @@ class Watching:
             self._changed(look)
         self._note_requests(look)
         self._told(look)
+
+    def requests(self, sample: RequestSample) -> None:
+        """Take in what a service counted of its users' requests: it tells whether they woke it."""
+        name = (sample.env, sample.service)
+        if name in self._on_fly:
+            self.kit.apps.used(name).count(
+                sample.source, sample.incarnation, sample.total, at_s=sample.at_s, born_s=sample.born_s
+            )
 
     def _note_requests(self, look: Look) -> None:
         """Tell the machines check which of our requests may have started a machine."""

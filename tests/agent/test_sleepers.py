@@ -15,6 +15,7 @@ from agent.prober import Look, Watch
 from agent.scraping import _sources
 from agent.watches import watches
 from agent.watching import Watching
+from alerts.requests import RequestSample
 from checks.apps import Asker, proxied_app
 from checks.catalog import ProbeKit, kind
 from checks.clock import SystemClock
@@ -142,3 +143,21 @@ async def test_the_agent_notes_which_of_its_own_looks_may_have_woken_whom(tmp_pa
     ]
     # Nobody asks who woke the gateway: it is not on Fly.
     assert watching.kit.apps.asks(("dev", "gateway")) == ()
+
+
+async def test_users_requests_are_counted_where_machines_are_looked_after(tmp_path: Path) -> None:
+    file = tmp_path / "gaia.yaml"
+    file.write_text(AWAKE)
+    watching = Watching([load(file, environ={}).scope("dev")], SystemClock())
+    for total in (5, 8):
+        for service in ("auth", "gateway"):
+            watching.requests(
+                RequestSample(
+                    env="dev", service=service, source="s", at_s=1000.0 + total, incarnation="1",
+                    total=total, errors=0,
+                )
+            )  # fmt: skip
+    usage = watching.kit.apps.usage(("dev", "auth"))
+    assert usage is not None
+    assert (sum(usage.by_hour.values()), usage.last_s) == (3, 1008.0)
+    assert watching.kit.apps.usage(("dev", "gateway")) is None
