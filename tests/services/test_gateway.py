@@ -25,8 +25,9 @@ from tests.services.running import PLATFORM_KEY, Running, answers, environment, 
 from tests.waiting import until
 
 KEY = SigningKey.generate("k1")
+# Made when the tests are collected: it must outlive the longest run.
 TOKEN = KEY.sign(
-    Identity("user", "ada"), issuer="gaia-auth-dev", audience="gaia", lifetime_s=900, token_id="t1"
+    Identity("user", "ada"), issuer="gaia-auth-dev", audience="gaia", lifetime_s=86_400, token_id="t1"
 )
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
