@@ -34,6 +34,7 @@ from checks.target import TargetKey
 logger = logging.getLogger(__name__)
 
 _HEALTHY_WITHIN_S: Final = 30.0
+_LOOKED_WITHIN_S: Final = 60.0
 _MOMENT_S: Final = 0.05
 
 
@@ -62,7 +63,7 @@ class Judgement:
             channels(scope.receivers, self.env),
             clock=clock,
             dead_man=scope.alerts.dead_man,
-            healthy=self._healthy,
+            healthy=self.vouches,
             signed=lambda notice: dressed(notice, scope.agent.token, clock.wall_s()),
         )
         self._canaries = CanaryLooks(
@@ -72,6 +73,7 @@ class Judgement:
             lambda reachable: self._heard(reachable=reachable),
         )
         self._lately: list[TargetKey] = []
+        self._looked = clock.monotonic_s()
         self._reporter = Reporter(self.journal)
         self._troubles = Troubles()
         self._clock = clock
@@ -87,6 +89,7 @@ class Judgement:
     def looked(self, look: Look) -> None:
         """Take in one look; judge what hangs on it at once when its verdict changed."""
         self.judge.observe(look.observation, look.verdict)
+        self._looked = self._clock.monotonic_s()
         key = look.observation.target.key
         isolation = self.judge.isolation
         if look.verdict.doubt and isolation.reach is Reach.CLEAR:
@@ -171,10 +174,13 @@ class Judgement:
         count = sum(lane.queued for lane in lanes)
         return count, max(lane.oldest_s for lane in lanes) if count else None
 
-    def _healthy(self) -> bool:
-        """Whether the rules were evaluated lately, on evidence: what the dead man's ping vouches for."""
-        lately = self._clock.wall_s() - self.judge.last_tick_s < _HEALTHY_WITHIN_S
-        return lately and not self.judge.isolation.blind
+    def vouches(self) -> bool:
+        """Whether rules are evaluated, on looks that are taken: what the dead man's ping vouches for."""
+        plan = self.judge.plan
+        judged = self._clock.wall_s() - self.judge.last_tick_s < _HEALTHY_WITHIN_S
+        within_s = max(_LOOKED_WITHIN_S, 3 * plan.interval_s)
+        looked = not plan.targets or self._clock.monotonic_s() - self._looked < within_s
+        return judged and looked and not self.judge.isolation.blind
 
     def _ask_canaries(self) -> None:
         if self.judge.asks(self._clock.wall_s()):

@@ -49,12 +49,13 @@ class OutboxRow(Struct, frozen=True, kw_only=True):
 class Ending(Struct, frozen=True, kw_only=True):
     """An episode is over: `notice` goes to `channels` and to whoever else got, or may have got, its trigger.
 
-    `spared` are channels that want no ends.
+    `spared` are channels that want no ends; `local` has the words for channels with a time zone of their own.
     """
 
     notice: Notice
     channels: tuple[str, ...]
     spared: frozenset[str] = frozenset()
+    local: dict[str, Notice] = {}
 
 
 class Batch(Struct, kw_only=True):

@@ -10,6 +10,7 @@ from alerts.dispatcher import Trial
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.machine import Phase
+from alerts.owner import LEFT
 from alerts.rule import Severity, signal
 from alerts.view import AlertView
 
@@ -80,7 +81,7 @@ def explain(desk: Desk, name: str, now_s: float) -> tuple[Explanation, ...]:
     return tuple(_explained(desk, view) for view in wanted)
 
 
-def why(view: AlertView) -> str:
+def why(view: AlertView, sent: tuple[DeliveryEntry, ...] = ()) -> str:
     """One sentence: why somebody was called, or why nobody was."""
     if view.state is Phase.OK:
         return "It is well, so nobody is called." + (
@@ -91,8 +92,17 @@ def why(view: AlertView) -> str:
     if view.severity is Severity.LOG:
         return "Its severity is log: it is recorded and nobody is called."
     if view.told:
-        acked = f"; {view.acked_by} has taken it" if view.acked_by else ""
-        return f"Called: {', '.join(view.told)}{acked}."
+        left = {one.channel for one in sent if one.error == LEFT}
+        parts = [
+            f"{said}: {', '.join(names)}"
+            for said, names in (
+                ("Called", [name for name in view.told if name not in left]),
+                ("Left to Alertmanager", [name for name in view.told if name in left]),
+            )
+            if names
+        ]
+        acked = [f"{view.acked_by} has taken it"] if view.acked_by else []
+        return f"{'; '.join([*parts, *acked])}."
     if view.silenced_by:
         return f"Nobody was called: silenced by {view.silenced_by}."
     if view.inhibited_by:
@@ -114,6 +124,7 @@ def _called(view: AlertView, name: str) -> bool:
 
 def _explained(desk: Desk, view: AlertView) -> Explanation:
     rule = desk.judge.plan.rules.get(view.alertname)
+    sent = deliveries(desk, view.episode)
     return Explanation(
         alertname=view.alertname,
         env=desk.env,
@@ -128,14 +139,14 @@ def _explained(desk: Desk, view: AlertView) -> Explanation:
         evidence=view.evidence,
         value=view.value,
         threshold=view.threshold,
-        why=why(view),
+        why=why(view, sent),
         example=view.example.text if view.example is not None else "",
         trace_id=view.example.trace_id if view.example is not None else "",
         trail=tuple(
             TrailEntry(at_s=one.at_s, what=one.what, text=one.text)
             for one in desk.journal.happenings(view.fingerprint)
         ),
-        deliveries=deliveries(desk, view.episode),
+        deliveries=sent,
     )
 
 

@@ -114,8 +114,11 @@ class Episodes(Struct, kw_only=True):
             self.ended[told.component] = story.at_s
         batch.episodes.append(msgspec.structs.replace(told, resolved_at_s=story.at_s, ended=reason.value))
         spared = frozenset(channel.name for channel in self.channels if not channel.settings.send_resolved)
-        ended = render(msgspec.structs.replace(story, key=told.key))
-        batch.endings.append(Ending(notice=ended, channels=told.channels, spared=spared))
+        notice_for = _rendered(msgspec.structs.replace(story, key=told.key))
+        zones = {channel.name: channel.settings.timezone for channel in self.channels}
+        local = {name: notice_for(zone) for name, zone in zones.items() if zone}
+        ending = Ending(notice=notice_for(None), channels=told.channels, spared=spared, local=local)
+        batch.endings.append(ending)
 
     def keep(self, told: Told, batch: Batch) -> None:
         """Write down how it stands."""

@@ -22,7 +22,7 @@ from alerts.digest import belated, digest_of
 from alerts.journal import Journal
 from alerts.notice import Notice, NoticeKind
 from alerts.notifiers.notifier import Notifier, NotifyError
-from alerts.owner import Fate
+from alerts.owner import LEFT, Fate
 from alerts.porter import Porter
 from alerts.troubles import Trouble, trouble_of
 from alerts.waiting import LaneStatus, Waiting
@@ -278,7 +278,7 @@ class Lane:
             fate = self._hooks.fate(one.row)
             if fate is Fate.THEIRS:
                 self._queue.remove(one)
-                self._journal.merge([one.row], self._clock.wall_s(), why="left to Alertmanager")
+                self._journal.merge([one.row], self._clock.wall_s(), why=LEFT)
             elif fate is Fate.OPEN:
                 # Its age counts from when it became ours: until then nobody here failed to take it.
                 one.since, one.due = now, now + _UNDECIDED_S

@@ -55,7 +55,7 @@ def end(db: sqlite3.Connection, ending: Ending, now_s: float) -> tuple[OutboxRow
     never = {channel for channel, refused in rows if refused}
     names = dict.fromkeys((*ending.channels, *(channel for channel, _ in rows)))
     queued = (
-        enqueue(db, (name, 0, ending.notice), now_s)
+        enqueue(db, (name, 0, ending.local.get(name, ending.notice)), now_s)
         for name in names
         if name not in never and name not in ending.spared
     )

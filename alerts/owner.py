@@ -10,6 +10,8 @@ from alerts.batch import OutboxRow
 from alerts.notice import NoticeKind
 
 TAKES_OVER_AFTER_S: Final = 60.0
+# What is kept of a notice that Alertmanager calls for.
+LEFT: Final = "left to Alertmanager"
 
 
 class Fate(StrEnum):

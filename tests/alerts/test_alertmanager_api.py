@@ -17,6 +17,7 @@ from alerts.dispatcher import Trial
 from alerts.journal import Journal
 from alerts.judge import Judge
 from alerts.notifiers.webhook import rfc3339
+from alerts.owner import LEFT
 from tests.alerts.world import World
 
 AMTOOL = shutil.which("amtool")
@@ -135,6 +136,14 @@ def test_hostile_alerts_are_refused(desk: WorldDesk, body: bytes) -> None:
 
 def test_an_unknown_address_is_not_found(desk: WorldDesk) -> None:
     assert respond([desk], "GET", "/api/v2/nothing", query={}, body=b"", now_s=0).status == 404
+
+
+def test_explain_says_what_was_left_to_alertmanager(desk: WorldDesk) -> None:
+    desk.world.kill("postgres")
+    (row,) = desk.journal.queued()
+    desk.journal.merge([row], desk.world.now_s, why=LEFT)
+    (one,) = explain(desk, "database_down postgres", desk.world.now_s)
+    assert one.why == "Left to Alertmanager: on_call/console."
 
 
 def test_explain_says_why_nobody_was_called(desk: WorldDesk) -> None:

@@ -689,6 +689,11 @@ def test_a_reader_elsewhere_sees_the_time_of_day_there_and_others_do_not() -> No
     titles = {row.channel: row.notice.title for row in world.rows}
     assert titles["here/console"].endswith("since 08:00:20 UTC (09:00 Berlin)")
     assert titles["there/console"].endswith("since 08:00:20 UTC")
+    world.heal("postgres")
+    world.pass_s(10)
+    ends = {row.channel: row.notice.text for row in world.rows if row.notice.kind is NoticeKind.RESOLVE}
+    assert "Since: 08:00:20 UTC (09:00 Berlin) on" in ends["here/console"]
+    assert "Since: 08:00:20 UTC on" in ends["there/console"]
 
 
 def test_what_was_seen_before_the_clock_was_set_back_holds_up_no_resolve(world: World) -> None:
