@@ -14,11 +14,13 @@ import msgspec
 from checks.http.condition import Condition, parse_condition
 from checks.secret import Secret
 from checks.units import Duration, Size
-from checks.wire.dial import Family
+from checks.wire.dial import Family, is_literal
 from checks.wire.tls_options import TlsOptions
 
 _STATUS: Final = re.compile(r"[1-9]\d\d|[1-9]xx|[1-9]\d\d-[1-9]\d\d")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LONGEST_NAME: Final = 253
+_LONGEST_LABEL: Final = 63
 Connection = Literal["fresh", "kept", "mixed"]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -185,5 +187,18 @@ def check_url(url: str) -> None:
         raise ValueError("a URL to probe starts with http:// or https:// and names a host")
     if port == 0 or re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError("a URL to probe has no spaces or control characters and no port 0")
+    if not _is_host(parts.hostname):
+        raise ValueError(f'"{parts.hostname[:100]}" is no host name')
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials do not belong into the URL: put them under auth")
+
+
+def _is_host(host: str) -> bool:
+    """Whether `host` can be looked up (RFC 1035 section 2.3.4), or is an address."""
+    if ":" in host:
+        return is_literal(host)
+    try:
+        name = host.rstrip(".") if host.isascii() else host.rstrip(".").encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    return len(name) <= _LONGEST_NAME and all(0 < len(label) <= _LONGEST_LABEL for label in name.split("."))

@@ -85,6 +85,15 @@ def test_any_target_is_one_or_a_value_error(target: str, prober: str, hostname: 
 
 
 @pytest.mark.parametrize(
+    "host", ["a..b", "x" * 64 + ".test", "x." * 130 + "test", "ü" + "x" * 70, "[::g]", "[fe80::1"]
+)
+def test_what_is_no_host_cannot_be_asked(host: str) -> None:
+    (one,) = parse_modules({"m": {"prober": "http"}}).usable.values()
+    with pytest.raises(ValueError, match=r"no host name|no URL|valid|appear"):
+        options_for(one, f"http://{host}/", timeout_s=1.0)
+
+
+@pytest.mark.parametrize(
     ("target", "place"),
     [
         ("a.test", ("a.test", 80)),

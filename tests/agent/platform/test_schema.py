@@ -25,6 +25,7 @@ BEYOND_A_SCHEMA = re.compile(
     "|must be a URL"
     "|the value of|exactly one of|needs either|warning|UTF-8|control character|tags|document begins"
     "|cron expression|never comes|the times count|is not a time|must end after|alertmanager block"
+    "|is no host name"
     "|refers to|is not supported|needs .url|nested deeper|merge keys|a key must be|empty; it must"
 )
 
