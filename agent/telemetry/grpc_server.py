@@ -1,6 +1,6 @@
 """OTLP over gRPC, for emitters that speak nothing else: the same intake behind another door.
 
-Needs the extra `grpc` (20 MiB of memory), which is imported when a server is opened and not before. Requests
+Needs the extra `grpc` (12 MiB of memory), which is imported when a server is opened and not before. Requests
 pass as bytes: no stubs. What may be sent again carries a RetryInfo, because clients drop a RESOURCE_EXHAUSTED
 without one (opentelemetry-proto, specification.md, "OTLP/gRPC Throttling").
 """
