@@ -65,13 +65,12 @@ class Reactor:
 
     __slots__ = (
         "__weakref__",
+        "_armed",
         "_batched",
         "_deadlines",
         "_due",
         "_epoll",
-        "_expiry",
         "_guard",
-        "_loop",
         "_sockets",
         "_ticking",
         "_waits",
@@ -90,17 +89,17 @@ class Reactor:
         # By number of grid step; most are done long before, so a step is cheap to enter and to drop.
         self._deadlines: dict[int, list[Limited]] = {}
         self._due: list[int] = []
-        self._expiry: asyncio.TimerHandle | None = None
+        # The step whose timer counts. Nothing here may hold the loop, or neither would ever be freed.
+        self._armed = 0
         self._waits = 0
         self._window_began_s = 0.0
         # How many wait for a peer that owes them something.
         self.waiting = 0
         # The look that runs just now without a task; None inside tasks and callbacks.
         self.flight: Flight[Any] | None = None
-        self._loop = asyncio.get_running_loop()
         # One receive buffer for all: a read is copied out before anything else can run.
         self.buffers = (memoryview(bytearray(BUFFER_BYTES)),)
-        self._loop.add_reader(self._epoll.fileno(), self._dispatch, self._epoll)
+        self._listen(self._epoll)
 
     def register(self, fd: int, socket: Pollable, *, writable: bool) -> None:
         """Wake `socket` on every change; `writable` also when it becomes writable."""
@@ -115,7 +114,7 @@ class Reactor:
         """The end of this registered connection cannot wait for the grid."""
         if self._guard is None:
             self._guard = select.epoll()
-            self._loop.add_reader(self._guard.fileno(), self._dispatch, self._guard)
+            self._listen(self._guard)
         self._guard.register(fd, _ENDS)
 
     def forget(self, fd: int) -> None:
@@ -135,15 +134,15 @@ class Reactor:
             self._expire_at(step)
 
     def _expire_at(self, step: int) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self._expiry = self._loop.call_at(step * GRID_S, self._expire)
+        self._armed = step
+        asyncio.get_running_loop().call_at(step * GRID_S, self._expire, step)
 
-    def _expire(self) -> None:
+    def _expire(self, armed: int) -> None:
+        if armed != self._armed:
+            return
         # An agent that was held up must not blame others for answers that are here already.
         self._dispatch(self._epoll)
         now_s = time.monotonic()
-        self._expiry = None
         while self._due:
             step = self._due[0]
             waiting = [one for one in self._deadlines[step] if -math.inf < one.deadline_s <= step * GRID_S]
@@ -164,38 +163,43 @@ class Reactor:
         self._waits += 1
         if self._ticking:
             return
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
         if self._batched:
-            self._next_tick(self._loop.time())
+            self._next_tick(loop, now_s)
             return
-        now_s = self._loop.time()
         if now_s - self._window_began_s > _RUSH_S:
             self._window_began_s, self._waits = now_s, 1
         elif self._waits >= _RUSH_WAITS:
             self._batched = True
-            self._loop.remove_reader(self._epoll.fileno())
-            self._next_tick(now_s)
+            loop.remove_reader(self._epoll.fileno())
+            self._next_tick(loop, now_s)
 
-    def _next_tick(self, now_s: float) -> None:
+    def _next_tick(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
         self._ticking = True
-        self._loop.call_at((now_s // GRID_S + 1) * GRID_S, self._tick)
+        loop.call_at((now_s // GRID_S + 1) * GRID_S, self._tick)
 
     def _tick(self) -> None:
         crowd = self._dispatch(self._epoll)
-        now_s = self._loop.time()
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
         calm = False
         if now_s - self._window_began_s > _CALM_S:
             calm = self._waits < _CALM_WAITS
             self._window_began_s, self._waits = now_s, 0
         if calm:
             self._batched = self._ticking = False
-            self._loop.add_reader(self._epoll.fileno(), self._dispatch, self._epoll)
+            self._listen(self._epoll)
         elif crowd >= _CROWD:
             # So many at once need no gathering: go on as fast as they come.
-            self._loop.call_soon(self._tick)
+            loop.call_soon(self._tick)
         elif self.waiting:
-            self._next_tick(now_s)
+            self._next_tick(loop, now_s)
         else:
             self._ticking = False
+
+    def _listen(self, epoll: select.epoll) -> None:
+        asyncio.get_running_loop().add_reader(epoll.fileno(), self._dispatch, epoll)
 
     def _dispatch(self, epoll: select.epoll) -> int:
         """Wake everything that is ready; how many that were."""

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from checks.wire.fault import DeadlinePassed
-from checks.wire.reactor import reactor
+from checks.wire.reactor import Reactor, reactor
 from checks.wire.stream import Wire
 from tests.waiting import until
 
@@ -110,3 +112,21 @@ async def test_a_socket_that_takes_the_number_of_a_closed_one_gets_only_its_own_
             await until(lambda: reactor().waiting == 1, what="the second wait")
             second_peer.send(b"mine")
             assert await read == b"mine"
+
+
+def test_a_loop_that_is_gone_leaves_no_reactor_behind(listener: socket.socket) -> None:
+    async def look() -> weakref.ref[Reactor]:
+        async with connected(listener, 1) as [(wire, _)]:
+            wire.until(time.monotonic() + 60)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await wire.receive()
+        return weakref.ref(reactor())
+
+    async def another() -> None:
+        reactor()
+
+    old = asyncio.run(look())
+    asyncio.run(another())  # the last one is remembered
+    gc.collect()
+    assert old() is None
