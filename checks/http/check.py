@@ -148,13 +148,14 @@ class HttpCheck:
         except NoSocketLeft as error:
             return no_socket_left(self._target, error)
         self.chain, self.trusted = look.chain, look.tls.trusted if look.tls is not None else ()
+        now_s = self._kit.clock.wall_s()
         if self._usual is not None and fault is None:
-            finding = self._usual.again(self._target, self._expectation, look)
-            if finding is not None:
-                return finding
-        finding = finding_of(self._target, self._expectation, look, fault, now_s=self._kit.clock.wall_s())
+            usual = self._usual.again(self._target, self._expectation, look, now_s)
+            if usual is not None:
+                return usual
+        finding = finding_of(self._target, self._expectation, look, fault, now_s=now_s)
         if finding.state is State.UP:
-            self._usual = Usual.of(look, finding)
+            self._usual = Usual.of(look, finding, self._expectation)
             return finding
         return self._redactor.finding(finding, self._target.address)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -11,6 +12,8 @@ from checks.http.judgement import Expectation, answers
 from checks.http.response import Head
 from checks.reason import Reason
 from checks.target import Target
+from checks.wire.dial import TlsSeen
+from checks.wire.expiry import earliest
 
 if TYPE_CHECKING:
     from checks.http.check import Look
@@ -22,28 +25,34 @@ class Usual(Struct, frozen=True, kw_only=True):
     head: Head
     body: bytes
     ip: str | None
+    tls: TlsSeen | None
+    # Wall second from which the certificate is worth a warning.
+    until_s: float
     measures: tuple[Measure, ...]
     claims: tuple[Claim, ...]
     evidence: tuple[Evidence, ...]
 
     @classmethod
-    def of(cls, look: Look, finding: Finding) -> Usual | None:
+    def of(cls, look: Look, finding: Finding, expectation: Expectation) -> Usual | None:
         """What can be expected after `finding`; None where more than the answer itself decides."""
         answer, journey = look.answer, look.journey
-        # A certificate ages, and what was noted on the way belongs to this look.
-        if answer is None or look.tls is not None or look.redirects or journey.evidence:
+        # What was noted on the way belongs to this look.
+        if answer is None or look.redirects or journey.evidence:
             return None
+        first = earliest(look.tls.needed) if look.tls is not None else None
         return cls(
             head=answer.head,
             body=answer.body,
             ip=journey.ip,
+            tls=look.tls,
+            until_s=math.inf if first is None else first.not_after_s - expectation.tls.expires_within,
             measures=finding.measures,
             claims=finding.claims,
             evidence=finding.evidence[1:],
         )
 
-    def again(self, target: Target, expectation: Expectation, look: Look) -> Finding | None:
-        """The finding of a look that got this answer once more; None when anything differs."""
+    def again(self, target: Target, expectation: Expectation, look: Look, now_s: float) -> Finding | None:
+        """The finding of a look that got this answer again by wall second `now_s`; None when not quite."""
         answer, journey = look.answer, look.journey
         latency_s = journey.latency_s or 0.0
         if (
@@ -51,7 +60,8 @@ class Usual(Struct, frozen=True, kw_only=True):
             or answer.head is not self.head
             or answer.body != self.body
             or journey.ip != self.ip
-            or look.tls is not None
+            or look.tls != self.tls
+            or now_s >= self.until_s
             or look.redirects
             or journey.evidence
             or expectation.slow(latency_s)
