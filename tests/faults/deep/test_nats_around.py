@@ -16,8 +16,8 @@ from checks.nats.options import NatsOptions
 from checks.nats.thresholds import Thresholds
 from checks.reason import Reason
 from checks.secret import Secret
-from checks.units import Size
-from tests.faults.deep.looking import Look, look_once
+from checks.units import Duration, Size
+from tests.faults.deep.looking import Look, look_once, misbehaving
 from tests.faults.deep.test_nats_broken import api, connected, options, told
 from tests.servers import private_nats
 
@@ -247,3 +247,47 @@ async def test_developers_kept_apart_by_subject_are_tried_both_ways(
     assert told(found) == expected
     if expected[0] is State.DEGRADED:
         assert "namespace 2 may publish outside its own subjects, so into namespace 1" in found.message
+
+
+MAY_NOT = """authorization: {users: [{user: a, password: a, permissions: {publish: {deny: [%s]}}}]}"""
+
+
+@pytest.mark.parametrize(
+    "denied", ['"$JS.API.STREAM.MSG.GET.>"', '"gaia.canary"'], ids=["reading back", "publishing"]
+)
+async def test_a_canary_that_is_not_permitted_is_told_and_is_no_fault(tmp_path: Path, denied: str) -> None:
+    async with private_nats(tmp_path, extra_config=MAY_NOT % denied) as server:
+        wanted = NatsOptions(
+            url=Secret(f"nats://a:a@127.0.0.1:{server.port}"),
+            jetstream=True,
+            canary=Duration(10),
+            answer_within=Duration(0.5),
+        )
+        found = await look_once("nats", wanted)
+    assert told(found) == (State.UP, Reason.OK), found.message
+    assert any(one.name == "not_permitted" and denied[1:9] in one.value for one in found.evidence)
+    assert value(found, "gaia_nats_canary_seconds") is None
+
+
+async def test_a_canary_on_a_server_that_keeps_nothing_is_told() -> None:
+    """A stand-in that acknowledges and forgets: no server of ours would."""
+
+    async def forgets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"S","jetstream":true,"headers":true,"max_payload":1048576}\r\n')
+        while line := await reader.readline():
+            words = line.split()
+            if words[0] == b"PING":
+                writer.write(b"PONG\r\n")
+            elif words[0] == b"PUB":
+                await reader.readexactly(int(words[-1]) + 2)
+                data = b'{"stream":"GAIA_CANARY","seq":7}' if words[1] == b"gaia.canary" else b"{}"
+                writer.write(b"MSG %s %s %d\r\n%s\r\n" % (words[2], sids[words[2]], len(data), data))
+            elif words[0] == b"SUB":
+                sids[words[1]] = words[2]
+
+    sids: dict[bytes, bytes] = {}
+    async with misbehaving(forgets) as port:
+        wanted = NatsOptions(url=Secret(f"nats://127.0.0.1:{port}"), jetstream=True, canary=Duration(10))
+        found = await look_once("nats", wanted)
+    assert told(found) == (State.DOWN, Reason.JS_NO_STORAGE)
+    assert "stored as number 7 and cannot be read back" in found.message
