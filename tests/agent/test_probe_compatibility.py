@@ -158,6 +158,14 @@ async def serving(handle: Any, *, tls: ssl.SSLContext | None = None) -> AsyncIte
         server.close()
 
 
+@contextlib.contextmanager
+def nobody() -> Iterator[int]:
+    """A port on which nobody listens, and nobody else can meanwhile: it is taken."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 WEB: Final = (
     ("plain", "/", True), ("plain", "/away", True), ("plain", "/cookie", True), ("plain", "/chunks", True),
     ("plain", "/old", True), ("plain", "/basic", False), ("teapot", "/", False), ("any", "/basic", True),
@@ -184,7 +192,8 @@ async def test_http_without_a_scheme_with_a_login_in_the_url_and_without_a_serve
     async with serving(web) as port:
         assert await both(pki, peer, "http_plain", f"127.0.0.1:{port}")
         assert await both(pki, peer, "http_plain", f"http://me:s3cret@127.0.0.1:{port}/basic")
-    assert not await both(pki, peer, "http_plain", f"http://127.0.0.1:{port}/")
+    with nobody() as port:
+        assert not await both(pki, peer, "http_plain", f"http://127.0.0.1:{port}/")
 
 
 TLS: Final[tuple[tuple[str, str, Callable[[Pki], ssl.SSLContext], bool], ...]] = (
@@ -246,7 +255,8 @@ async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def test_tcp_modules(pki: Pki, peer: str, module: str, *, wanted: bool) -> None:
     async with serving(talk) as port:
         assert await both(pki, peer, f"tcp_{module}", f"127.0.0.1:{port}") is wanted
-    assert not await both(pki, peer, f"tcp_{module}", f"127.0.0.1:{port}")
+    with nobody() as port:
+        assert not await both(pki, peer, f"tcp_{module}", f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("module", ["shell", "shell_open"])
@@ -321,7 +331,5 @@ async def test_dns_modules(pki: Pki, peer: str, module: str, reply: Callable[[by
 
 
 async def test_a_name_server_that_is_not_there(pki: Pki, peer: str) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
-        closed.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
-    assert not await both(pki, peer, "dns_a", address)
+    with nobody() as port:
+        assert not await both(pki, peer, "dns_a", f"127.0.0.1:{port}")
