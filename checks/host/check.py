@@ -126,6 +126,7 @@ def _gauge(name: str, text: str, *labels: str) -> MeasureInfo:
 MEASURES: Final = (
     _gauge("cpu_busy_ratio", "Share of CPU time that was not idle since the last look."),
     _gauge("cpu_throttled_ratio", "Share of time the cgroup's CPU quota withheld since the last look."),
+    _gauge("cpu_steal_ratio", "Share of CPU time the host gave to others since the last look."),
     _gauge("cpus", "CPUs, or the cgroup's quota of them."),
     _gauge("load1", "Load average over 1 minute."),
     _gauge("load5", "Load average over 5 minutes."),

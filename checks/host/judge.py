@@ -28,6 +28,7 @@ class Derived(Struct, frozen=True, kw_only=True):
 
     cpu: float | None
     throttled: float | None
+    stolen: float | None
     memory_used: float
     memory_of_bytes: int
     oom_kills: int
@@ -48,6 +49,7 @@ def derive(now: Reading, before: Reading | None, *, loop_lag_s: float) -> Derive
         return Derived(
             cpu=None,
             throttled=None,
+            stolen=None,
             memory_used=used,
             memory_of_bytes=of_bytes,
             oom_kills=0,
@@ -62,6 +64,7 @@ def derive(now: Reading, before: Reading | None, *, loop_lag_s: float) -> Derive
     return Derived(
         cpu=min(max((now.cpu_busy_s - before.cpu_busy_s) / total_s, 0.0), 1.0) if total_s > 0 else None,
         throttled=throttled,
+        stolen=max((now.cpu_steal_s - before.cpu_steal_s) / total_s, 0.0) if total_s > 0 else None,
         memory_used=used,
         memory_of_bytes=of_bytes,
         oom_kills=max((now.oom_kills or 0) - (before.oom_kills or 0), 0),
@@ -192,6 +195,15 @@ def _cpu(now: Reading, seen: Derived, limits: Thresholds) -> Iterator[Problem]:
             "the CPU quota is too small for this load"
         ),
     )
+    yield from over(
+        chosen(limits.throttled),
+        seen.stolen,
+        Reason.HOST_CPU_THROTTLED,
+        lambda at: (
+            f"the host gives {seen.stolen or 0:.0%} of this machine's CPU time to others (limit {at:.0%}): "
+            "a shared CPU over its baseline is held back; use a larger or a dedicated one"
+        ),
+    )
     resource = max(now.pressure, key=lambda name: now.pressure[name], default="")
     yield from over(
         chosen(limits.pressure),
@@ -231,6 +243,7 @@ def measures(now: Reading, seen: Derived) -> tuple[Measure, ...]:
     plain: dict[str, float | None] = {
         "gaia_host_cpu_busy_ratio": seen.cpu,
         "gaia_host_cpu_throttled_ratio": seen.throttled,
+        "gaia_host_cpu_steal_ratio": seen.stolen,
         "gaia_host_cpus": now.own_slice.cpus or now.cpus,
         "gaia_host_load1": now.load[0],
         "gaia_host_load5": now.load[1],

@@ -45,6 +45,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     wall_s: float
     cpu_busy_s: float
     cpu_total_s: float
+    cpu_steal_s: float
     cpus: int
     load: tuple[float, float, float]
     memory_total_bytes: int
@@ -91,6 +92,7 @@ def read(where: Where, *, at_s: float, wall_s: float) -> Reading:
         wall_s=wall_s,
         cpu_busy_s=total - idle,
         cpu_total_s=total,
+        cpu_steal_s=float(getattr(times, "steal", 0.0)),
         cpus=psutil.cpu_count() or 1,
         load=psutil.getloadavg(),
         memory_total_bytes=int(memory.total),

@@ -116,8 +116,12 @@ def seconds(rfc3339: str) -> float | None:
 async def machines(api: SmallGet, app: str) -> tuple[Machine, ...]:
     """Raises OSError, or ValueError when the answer is no list of machines."""
     answer = await api.get(f"/v1/apps/{app}/machines")
+    if answer.status in (401, 403):
+        raise ValueError(f"status {answer.status}: its token is not accepted; `fly tokens create readonly`")
+    if answer.status == 404:
+        raise ValueError(f"status 404: there is no app {app}, or the token may not see it")
     if answer.status != 200:
-        raise ValueError(f"the Machines API answers with status {answer.status}")
+        raise ValueError(f"status {answer.status}")
     return tuple(
         machine for machine in msgspec.json.decode(answer.body, type=tuple[Machine, ...]) if machine.counts
     )

@@ -38,6 +38,7 @@ class MachinesCheck:
         self._api = SmallGet(options.api_url, kit.resolver, headers=headers) if token is not None else None
         self._machines: tuple[Machine, ...] | None = None
         self._listed_s = float("-inf")
+        self._trouble = {} if token is not None else {"api": "agent.fly_token is not set"}
         self._asker = Asker(options, kit)
         self._waking = Waking(options, kit, (target.key.env, target.key.service))
 
@@ -71,6 +72,7 @@ class MachinesCheck:
             problems if rests else (*problems, *said),
             fine=f"{seen.app} has {seen.started} of {seen.deployed} machines started",
             measures=(*self._measures(seen), *self._waking.measures()),
+            evidence=tuple(Evidence(name="unknown: machines", value=why) for why in seen.trouble),
         )
         if not rests:
             return found
@@ -102,14 +104,17 @@ class MachinesCheck:
             regions=options.regions,
             size=options.size(),
             profile=self._profile,
+            trouble=tuple(self._trouble.values()),
         )
 
     async def _roll(self) -> names.Roll | None:
         options = self._options
         server, port = options.nameserver, options.nameserver_port
+        self._trouble.pop("dns", None)
         try:
             return await names.roll(options.app, server=server, port=port, within_s=self._within_s)
-        except names.NamesUnknownError:
+        except names.NamesUnknownError as error:
+            self._trouble["dns"] = f"the name server {server} does not say: {error}"
             return None
 
     async def _refresh(self) -> None:
@@ -118,10 +123,15 @@ class MachinesCheck:
 
     async def _list(self) -> tuple[Machine, ...] | None:
         assert self._api is not None, "asked only with a token"
+        self._trouble.pop("api", None)
         try:
             async with asyncio.timeout(self._within_s):
                 machines = await api.machines(self._api, self._options.app)
-        except (OSError, ValueError, TimeoutError):
+        except TimeoutError:
+            self._trouble["api"] = f"{self._api.shown} did not answer within {self._options.answer_within}"
+            return None
+        except (OSError, ValueError) as error:
+            self._trouble["api"] = f"{self._api.shown} cannot be asked: {error}"
             return None
         self._kit.apps.saw(self._options.app, machines, at_s=self._now_s())
         self._waking.listed(machines)

@@ -25,8 +25,10 @@ from checks.reason import Reason
 def decide(seen: Seen) -> tuple[Problem, ...]:
     """Every problem; a sleeping app is one Problem with the state asleep, and nothing else is said of it."""
     if seen.names is None and seen.machines is None:
+        why = f" ({'; '.join(seen.trouble)})" if seen.trouble else ""
         words = (
-            f"neither the Machines API nor the private DNS says anything of {seen.app}: the last state stands"
+            f"neither the Machines API nor the private DNS says anything of {seen.app}{why}: "
+            "whether it runs, sleeps or fell over is not known"
         )
         return (Problem(state=State.UNKNOWN, reason=Reason.FLY_CONTROL_PLANE, message=words),)
     if seen.deployed == 0:

@@ -22,7 +22,8 @@ LOOP_EXITS: Final = 3
 class Seen(Struct, frozen=True, kw_only=True):
     """What is known of one app at `at_s` (wall). `names` None: DNS did not say; `machines` None: no API.
 
-    `minimum`, `regions`, `size`: what there should be; `profile` is whose patience holds.
+    `minimum`, `regions`, `size`: what there should be; `profile` is whose patience holds. `trouble`: why
+    one of the two did not say.
     """
 
     app: str
@@ -33,6 +34,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...] = ()
     size: Guest | None = None
     profile: str = "production"
+    trouble: tuple[str, ...] = ()
 
     @property
     def deployed(self) -> int:

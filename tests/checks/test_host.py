@@ -29,6 +29,7 @@ CALM = Reading(
     wall_s=1000,
     cpu_busy_s=10,
     cpu_total_s=200,
+    cpu_steal_s=0,
     cpus=2,
     load=(0.5, 0.4, 0.3),
     memory_total_bytes=4 * GB,
@@ -83,6 +84,11 @@ CASES = {
         Reason.HOST_CPU_THROTTLED,
         "withheld 50%",
     ),
+    "stolen": (
+        replace(LATER, cpu_steal_s=6),
+        Reason.HOST_CPU_THROTTLED,
+        "gives 30% of this machine's CPU time to others (limit 25%)",
+    ),
     "pressure": (replace(LATER, pressure={"io": 0.4, "cpu": 0.1}), Reason.HOST_PRESSURE, "wait for io 40%"),
     "oom": (replace(LATER, oom_kills=2), Reason.HOST_OOM, "killed 2 process(es)"),
     "disk": (replace(LATER, disks=disk(free_bytes=5 * GB)), Reason.HOST_DISK, "/ is 95% full, 5 GB left"),
@@ -136,7 +142,7 @@ def test_a_disk_that_will_be_full_soon_is_told() -> None:
 
 def test_the_first_look_has_no_rates() -> None:
     seen = derive(CALM, None, loop_lag_s=0)
-    assert (seen.cpu, seen.throttled, seen.clock_step_s) == (None, None, None)
+    assert (seen.cpu, seen.throttled, seen.stolen, seen.clock_step_s) == (None, None, None, None)
 
 
 def test_the_forecast_is_a_straight_line_and_needs_half_an_hour() -> None:
@@ -230,8 +236,8 @@ def remount(volume: Path, how: str) -> None:
 
 # A loaded machine has problems of its own, which these tests are not about.
 NOTHING_ELSE = Thresholds(
-    cpu=None, pressure=None, load_per_cpu=None, memory_used=None, loop_lag=None, clock_step=None,
-    files_used=None, disk_used=None, disk_full_in=None,
+    cpu=None, throttled=None, pressure=None, load_per_cpu=None, memory_used=None, loop_lag=None,
+    clock_step=None, files_used=None, disk_used=None, disk_full_in=None,
 )  # fmt: skip
 
 

@@ -253,11 +253,24 @@ async def test_without_a_token_what_stopped_an_app_is_unknown_not_down() -> None
     assert (needed.state, needed.reason) == (State.DOWN, Reason.FLY_BELOW_MINIMUM)
 
 
-async def test_without_api_and_dns_the_control_plane_is_unknown() -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (500, "cannot be asked: status 500"),
+        (401, "its token is not accepted; `fly tokens create readonly`"),
+        (404, f"there is no app {APP}, or the token may not see it"),
+    ],
+)
+async def test_without_api_and_dns_the_control_plane_is_unknown_and_why_is_said(
+    status: int, words: str
+) -> None:
     async with platform(RUNNING) as fly:
-        fly.dns_away, fly.api_status = True, 500
+        fly.dns_away, fly.api_status = True, status
         found = await fly.found()
     assert (found.state, found.reason) == (State.UNKNOWN, Reason.FLY_CONTROL_PLANE)
+    assert words in found.message
+    assert f"the name server 127.0.0.1 does not say: vms.{APP}.internal" in found.message
+    assert "fo1_secret" not in repr(found)
 
 
 async def test_dns_alone_is_enough_to_see_that_it_runs() -> None:
@@ -265,6 +278,9 @@ async def test_dns_alone_is_enough_to_see_that_it_runs() -> None:
         fly.api_status = 401
         found = await fly.found()
     assert (found.state, found.reason) == (State.UP, Reason.OK)
+    assert any(
+        one.name == "unknown: machines" and "its token is not accepted" in one.value for one in found.evidence
+    )
 
 
 async def test_a_hundred_looks_at_a_sleeping_app_wake_it_not_once_and_ask_the_api_sparingly() -> None:
