@@ -21,7 +21,6 @@ from checks.wire.expiry import day
 from checks.wire.fault import DeadlinePassed, Fault, fault_of
 from checks.wire.flight import in_task
 from checks.wire.journey import Journey
-from checks.wire.race import race
 from checks.wire.stream import Wire
 from checks.wire.tls import TlsWire
 from checks.wire.tls_options import TlsOptions, context_of, unverified_context_of
@@ -125,6 +124,9 @@ def order(addresses: tuple[str, ...], family: Family) -> tuple[str, ...]:
 async def connect(addresses: tuple[str, ...], port: int, journey: Journey) -> Wire:
     """Connect to the first of `addresses` that accepts. Raises Fault."""
     if len(addresses) > 1:
+        # Not needed for the first verdict of most: imported when a name has several addresses.
+        from checks.wire.race import race
+
         await in_task()
         return await race(addresses, port, journey)
     journey.begin(Phase.CONNECT)
