@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,16 @@ MAY_MOUNT = UNSHARE is not None and subprocess.run(MOUNT, check=False, capture_o
 SCRIPT = """\
 mkdir -p "$0" && mount -t tmpfs -o size=4m none "$0" &&
 exec "$1" -m tests.agent.telemetry.child_intake "$0" "$2" "$3"
+"""
+CHILD = '-m tests.agent.telemetry.child_intake "$0" "$2" "$3"'
+AGENT = """\
+platform: shop
+environments: {{production: {{alias: prod, check_interval: 1s}}}}
+services: {{web: {{url: "http://127.0.0.1:{target}", health: /}}}}
+agent: {{listen: "127.0.0.1:{web}", otlp_listen: "127.0.0.1:{otlp}", data_dir: "{data}"}}
+telemetry:
+  keep_free: 0B
+  destinations: {{away: {{url: "http://127.0.0.1:1"}}}}
 """
 BODY_SPANS = 400
 
@@ -94,6 +105,46 @@ async def test_a_full_disk_asks_for_patience_loses_nothing_and_comes_back_by_its
                 while not await accepted(port, body):
                     pass
             await until(lambda: arrived(tempo) >= kept | set(span_ids(body)), within_s=30)
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="mounting needs unshare -rm: util-linux and user namespaces")
+async def test_on_a_full_disk_the_whole_agent_goes_on_looking_and_showing(tmp_path: Path) -> None:
+    otlp, web, target = free_ports(3)
+    (tmp_path / "gaia.yaml").write_text(
+        AGENT.format(otlp=otlp, web=web, target=target, data=tmp_path / "disk"), encoding="utf-8"
+    )
+    script = SCRIPT.replace("size=4m", "size=6m").replace(CHILD, "-m agent.cli run --config $2")
+    assert UNSHARE is not None
+    agent = await asyncio.create_subprocess_exec(
+        UNSHARE, "-rm", "sh", "-c", script, str(tmp_path / "disk"), sys.executable,
+        str(tmp_path / "gaia.yaml"), stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(90):
+            for size in (BODY_SPANS, 20, 1):
+                await filled(otlp, size)
+            before = await asyncio.to_thread(looks, web)
+            while (after := await asyncio.to_thread(looks, web)) < before + 3:
+                await asyncio.to_thread(accepted_sync, otlp)
+    finally:
+        agent.kill()
+        await agent.wait()
+    assert after >= before + 3
+
+
+def looks(web: int) -> float:
+    """How many looks the agent has taken, by its metrics; 0 while it does not answer."""
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{web}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+        return sum(
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith("gaia_probe_runs_total{")
+        )
+    return 0.0
+
+
+def accepted_sync(port: int) -> bool:
+    """Whether one more span is taken; what matters here is that it is asked for all the time."""
+    return asyncio.run(accepted(port, traces(1)))
 
 
 async def test_a_failing_disk_is_503_and_counted_until_it_is_mended(
