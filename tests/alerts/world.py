@@ -78,6 +78,9 @@ class World:
         self.down: set[str] = set()
         # What the canaries of the plan, if it has any, say when they are asked.
         self.reachable = True
+        # When each was last looked at, and its requests last counted.
+        self.looked_s: dict[str, float] = {}
+        self.counted_s: dict[str, float] = {}
         self._start()
 
     def _start(self) -> None:
@@ -111,6 +114,7 @@ class World:
     ) -> tuple[Transition, ...]:
         """One look; judged at once when the verdict changed, as the agent does."""
         target = self.targets[service]
+        self.looked_s[service] = self.now_s
         finding = Finding(
             state=state,
             reason=reason or (Reason.OK if state is State.UP else Reason.TIMEOUT),
@@ -183,6 +187,7 @@ class World:
         before = self._totals.get(service, (0, 0, 0))
         counts = (before[0] + total, before[1] + errors, before[2] + slow)
         self._totals[service] = counts
+        self.counted_s[service] = self.now_s
         self.judge.requests(
             RequestSample(
                 env="production", service=service, source="one", at_s=self.now_s, incarnation="1",
