@@ -197,13 +197,11 @@ class Platform(RuleBasedStateMachine):
     def _may_end(self, notice: Notice) -> set[str]:
         """The reasons for which this alert may be over now, by what was really seen."""
         world, name, service = self.world, notice.alertname, notice.component
-        if name in ("many_at_once", "agent_isolated"):
+        if world.judge.isolation.blind and name != "agent_isolated":
+            return set() if name in world.plan.rules else {"rule_removed"}
+        if name in ("many_at_once", "agent_isolated", "Theirs") or name.startswith("Far"):
             return {"recovered", "expired"}
-        if name == "Theirs" or name.startswith("Far"):
-            return {"recovered", "expired"}
-        reasons = set()
-        if name not in world.plan.rules:
-            reasons.add("rule_removed")
+        reasons = {"rule_removed"} if name not in world.plan.rules else set()
         up = world.verdicts[service].state in (State.UP, State.DEGRADED)
         looked = world.looked_s.get(service, -1e9)
         if name in BY_LOOK:
