@@ -83,6 +83,9 @@ class NatsSentinel:
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
                 continue
+            if failures:
+                # Its recovery need not wait for the next slot either.
+                suspect(f"{place.shown} lets clients in again")
             failures = 0
             self._doubts.silent.discard(place)
             self._doubts.leaving.discard(place)

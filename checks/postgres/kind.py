@@ -34,7 +34,8 @@ def _build(target: Target, options: PostgresOptions, kit: ProbeKit) -> PostgresC
 
 
 def _sentinel(target: Target, options: PostgresOptions, kit: ProbeKit) -> PostgresSentinel:
-    return PostgresSentinel(_server(target, options, kit), heartbeat=options.heartbeat)
+    server = _server(target, options, kit)
+    return PostgresSentinel(server, heartbeat=options.heartbeat, holds=options.hold)
 
 
 KIND: Final = CheckKind(

@@ -46,6 +46,8 @@ class Session:
         self.silent = False
         # The sentinel's word that new connections hang while this one answers.
         self.stalled = False
+        # And that nobody was let in at its last knock, while no session is held.
+        self.away = False
 
     def load(self) -> None:
         """Import the driver, 45 ms, once: nobody's latency."""

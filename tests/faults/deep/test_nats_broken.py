@@ -26,6 +26,7 @@ from checks.units import Duration
 from tests.faults.deep.conftest import certificate, is_root
 from tests.faults.deep.looking import Look, Names, look_once
 from tests.servers import private_nats
+from tests.waiting import until
 
 
 def options(server: LocalNats, *, jetstream: bool = True, **more: object) -> NatsOptions:
@@ -79,6 +80,22 @@ async def test_a_killed_server_is_suspected_at_once_and_named_refused(tmp_path: 
         assert "ended" in await suspicions.first(within_s=1)
         found = await one.look()
     assert (*told(found), found.hard) == (State.DOWN, Reason.NATS_REFUSED, True)
+
+
+async def test_a_server_that_is_back_calls_for_a_look(tmp_path: Path) -> None:
+    async with (
+        private_nats(tmp_path) as server,
+        Look("nats", options(server, heartbeat=Duration(0.2))) as one,
+        one.watched() as suspicions,
+    ):
+        await held(server)
+        server.kill()
+        await suspicions.first(within_s=1)
+        down = await one.look()
+        server.start()
+        await until(lambda: any("lets clients in again" in words for words in suspicions.words))
+        found = await one.look()
+    assert (down.reason, found.state) == (Reason.NATS_REFUSED, State.UP)
 
 
 async def test_a_frozen_server_is_named_within_two_and_a_half_seconds(tmp_path: Path) -> None:

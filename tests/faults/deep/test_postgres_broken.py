@@ -22,7 +22,7 @@ from checks.reason import Reason
 from checks.secret import Secret
 from checks.units import Duration
 from tests.faults.deep.conftest import Private, certificate, is_root
-from tests.faults.deep.looking import Look
+from tests.faults.deep.looking import Handler, Look, misbehaving
 from tests.waiting import until
 
 
@@ -364,3 +364,45 @@ async def test_a_frozen_postmaster_is_suspected_although_the_held_session_answer
     assert (found.state, found.reason) == (State.DOWN, Reason.PG_ACCEPT_STALLED)
     assert "takes no new session within 500ms while held ones still answer" in found.message
     assert after.state is State.UP
+
+
+async def test_a_server_that_is_back_calls_for_a_look(private: Private) -> None:
+    server = private.server()
+    async with Look("postgres", options(server, heartbeat=Duration(0.05))) as one:
+        await one.look()
+        async with one.watched() as suspicions:
+            server.kill()
+            await until(lambda: len(suspicions.words) > 0)
+            down = await one.look()
+            # A beat or two in which it is known to be away.
+            await until(lambda: one.check._session.away)  # type: ignore[attr-defined]
+            server.start()
+            await until(lambda: any("lets sessions in again" in words for words in suspicions.words))
+        found = await one.look()
+    assert (down.reason, found.state) == (Reason.PG_REFUSED, State.UP)
+
+
+async def test_a_server_that_may_sleep_is_never_knocked_at_by_its_sentinel() -> None:
+    knocks = {True: 0, False: 0}
+
+    def counting(hold: bool) -> Handler:  # noqa: FBT001 - a key
+        async def counts(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            knocks[hold] += 1
+            await reader.read(1)
+
+        return counts
+
+    def watched(port: int, *, hold: bool) -> PostgresOptions:
+        url = Secret(f"postgresql://gaia:pw@127.0.0.1:{port}/app")
+        return PostgresOptions(url=url, hold=hold, heartbeat=Duration(0.01))
+
+    async with (
+        misbehaving(counting(True)) as held,
+        misbehaving(counting(False)) as sleeping,
+        Look("postgres", watched(held, hold=True)) as one,
+        Look("postgres", watched(sleeping, hold=False)) as other,
+        one.watched(),
+        other.watched(),
+    ):
+        await until(lambda: knocks[True] >= 5)
+    assert knocks[False] == 0
