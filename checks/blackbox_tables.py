@@ -80,22 +80,23 @@ def _expect(left: Table, at: str) -> Table:
     versions = _list(left.pop("valid_http_versions", None), f"{at}.valid_http_versions")
     header: Table = {}
     header_not: Table = {}
+    header_if_sent: Table = {}
     for key in _HEADER_LISTS:
         for item in _list(left.pop(key, None), f"{at}.{key}"):
             rule = as_table(item, f"{at}.{key}")
             _only(rule, ("header", "regexp", "allow_missing"), f"{at}.{key}")
             name, pattern = str(rule.get("header")), rule.get("regexp")
             negative = key == "fail_if_header_matches"
-            if name in (header_not if negative else header) and (negative or header[name]):
+            known = name in header_not if negative else name in header_if_sent or bool(header.get(name))
+            if known:
                 raise ModuleError(f"{at}.{key}: two rules for the header {name} are not supported")
-            if rule.get("allow_missing") and not negative:
-                raise ModuleError(
-                    f"{at}.{key}.allow_missing: not supported: such a header cannot be required"
-                )
             if negative:
                 header_not[name] = _pattern(pattern, f"{at}.{key}")
-            if not rule.get("allow_missing"):
-                header[name] = "" if negative else _pattern(pattern, f"{at}.{key}")
+                if not rule.get("allow_missing"):
+                    header[name] = ""
+            else:
+                table = header_if_sent if rule.get("allow_missing") else header
+                table[name] = _pattern(pattern, f"{at}.{key}")
     forbidden, wanted = bool(left.pop("fail_if_ssl", False)), bool(left.pop("fail_if_not_ssl", False))
     if forbidden and wanted:
         raise ModuleError(f"{at}: fail_if_ssl and fail_if_not_ssl together leave nothing that succeeds")
@@ -105,6 +106,7 @@ def _expect(left: Table, at: str) -> Table:
         "version": [str(version).removeprefix("HTTP/") for version in versions],
         "header": header,
         "header_not": header_not,
+        "header_if_sent": header_if_sent,
         "body": _patterns(left, "fail_if_body_not_matches_regexp", at),
         "body_not": _patterns(left, "fail_if_body_matches_regexp", at),
     }

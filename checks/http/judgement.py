@@ -45,7 +45,7 @@ class Expectation:
     @property
     def reads_headers(self) -> bool:
         """Whether a header field may decide."""
-        return bool(self._expect.header or self._expect.header_not)
+        return bool(self._expect.header or self._expect.header_not or self._expect.header_if_sent)
 
     def slow(self, latency_s: float) -> bool:
         """Whether a right answer that took `latency_s` is too slow."""
@@ -160,6 +160,11 @@ def _mismatch(answer: Answer, expect: Expect) -> tuple[Reason, str] | None:
         if not any(re.search(pattern, value) for value in values):
             held = f'with the header "{name}: {values[0][:80]}"' if values else f'without the header "{name}"'
             return Reason.HEADER_MATCH, f"answers {held}, expected {pattern}"
+    for name, pattern in expect.header_if_sent.items():
+        values = [value for key, value in answer.head.fields if key == name.lower()]
+        if values and not any(re.search(pattern, value) for value in values):
+            words = f'answers with the header "{name}: {values[0][:80]}", expected {pattern}'
+            return Reason.HEADER_MATCH, words
     for name, pattern in expect.header_not.items():
         for key, value in answer.head.fields:
             if key == name.lower() and re.search(pattern, value):

@@ -76,8 +76,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `status` lists codes (`200`), classes (`2xx`) and ranges (`200-299`), `version` HTTP versions (`1.1`);
     `tls` whether the last answer, after redirects, must come through TLS or must not; header and body
     patterns are regular expressions that must be found somewhere, those of `header_not` and `body_not`
-    nowhere; `json` conditions read `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern) and
-    `exists`, and `len(path)`.
+    nowhere, those of `header_if_sent` only where there is such a header; `json` conditions read
+    `path.to[0].value == "text"`, with == != < <= > >= ~ (pattern) and `exists`, and `len(path)`.
     """
 
     tls: bool | None = None
@@ -85,6 +85,7 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: tuple[str, ...] = ()
     header: dict[str, str] = {}
     header_not: dict[str, str] = {}
+    header_if_sent: dict[str, str] = {}
     body: tuple[str, ...] = ()
     body_not: tuple[str, ...] = ()
     json: tuple[str, ...] = ()
@@ -93,7 +94,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for status in self.status:
             if not _STATUS.fullmatch(str(status)):
                 raise ValueError(f'"{status}" is no status: write 200, 2xx or 200-299')
-        for pattern in (*self.header.values(), *self.header_not.values(), *self.body, *self.body_not):
+        headers = (self.header, self.header_not, self.header_if_sent)
+        for pattern in (*(one for table in headers for one in table.values()), *self.body, *self.body_not):
             try:
                 re.compile(pattern)
             except re.error as error:

@@ -172,6 +172,7 @@ WEB: Final = (
     ("version", "/", False), ("words", "/", False), ("hello", "/", True), ("hello", "/lines", False),
     ("posix", "/", True), ("posix", "/lines", False), ("quoted", "/", True), ("forbidden", "/", False),
     ("header", "/", False), ("header_fine", "/", True), ("header_gone", "/", False),
+    ("header_loose", "/", True), ("header_loose_not", "/", False),
     ("header_free", "/", True), ("header_wanted", "/", True), ("header_missed", "/", False),
     ("stays", "/away", False), ("stays_happy", "/away", True), ("secure", "/", False),
     ("insecure", "/", True), ("basic", "/basic", True), ("wrong", "/basic", False),

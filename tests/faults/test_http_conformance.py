@@ -118,7 +118,9 @@ def module_of(case: Case, port: int) -> dict[str, Any]:
         "fail_if_body_not_matches_regexp": expect.get("body", []),
         "fail_if_body_matches_regexp": expect.get("body_not", []),
         "fail_if_header_not_matches": [
-            {"header": name, "regexp": pattern} for name, pattern in expect.get("header", {}).items()
+            {"header": name, "regexp": pattern, "allow_missing": key != "header"}
+            for key in ("header", "header_if_sent")
+            for name, pattern in expect.get(key, {}).items()
         ],
     }
     if "body" in given:
