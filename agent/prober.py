@@ -105,6 +105,7 @@ class Prober:
                 timer.cancel()
             for looking in tuple(self._looking.values()):
                 looking.cancel()
+            self._looking.clear()
             for watch in self._watches.values():
                 await _close(watch)
 

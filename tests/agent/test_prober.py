@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import msgspec
 
 from agent.board import Board
 from agent.prober import Look, Prober, Watch
+from checks.catalog import ProbeKit, kind
+from checks.clock import SystemClock
 from checks.finding import Finding, State
 from checks.observation import Occasion
 from checks.reason import Reason
+from checks.resolver import CachingResolver
 from checks.target import Kind, Target, TargetKey
 from checks.units import Duration
 from checks.verdict import ConfirmPolicy
 from tests.virtual_time import VirtualClock, run_virtual
+from tests.waiting import until
 
 UP = Finding(state=State.UP, reason=Reason.OK, message="answered")
 REFUSED = Finding(state=State.DOWN, reason=Reason.CONNECTION_REFUSED, message="refused", hard=True)
@@ -58,9 +63,10 @@ class Alarm:
 
     def __init__(self) -> None:
         self.cry: Callable[[str], None] = lambda _: None
+        self.watching = False
 
     async def watch(self, suspect: Callable[[str], None]) -> None:
-        self.cry = suspect
+        self.cry, self.watching = suspect, True
         await asyncio.get_running_loop().create_future()
 
 
@@ -254,3 +260,47 @@ def test_manual_looks_at_something_unknown_say_so() -> None:
         return known
 
     assert run_virtual(scenario) is False
+
+
+def silent_watch(listener: socket.socket, alarm: Alarm) -> Watch:
+    """A look in flight at a server that takes connections and says nothing."""
+    found = kind("http")
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    key = TargetKey(env="production", service="auth", check="http", vantage="public")
+    target = Target(key=key, kind=Kind.SERVICE, address=url)
+    kit = ProbeKit(clock=SystemClock(), resolver=CachingResolver())
+    options = found.options(url=url)
+    return Watch(
+        target=target, kind="http", options=options, check=found.build(target, options, kit),
+        sentinel=alarm, interval_s=10.0, timeout_s=5.0, slower_than_s=2.0, taskless=found.taskless,
+    )  # fmt: skip
+
+
+async def test_a_look_in_flight_gives_way_to_a_sentinels_cry_and_ends_with_the_prober() -> None:
+    loop, alarm = asyncio.get_running_loop(), Alarm()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        prober = Prober(Board(), SystemClock(), lambda _: None)
+        task = asyncio.create_task(prober.run((silent_watch(listener, alarm),)))
+        async with asyncio.timeout(10):
+            first, _ = await loop.sock_accept(listener)
+            await until(lambda: alarm.watching, what="the sentinel")
+            alarm.cry("end of file")
+            second, _ = await loop.sock_accept(listener)
+            with first, second:
+                assert await read_to_end(first) == await read_to_end_after(task, second)
+    assert prober.in_flight == 0
+
+
+async def read_to_end(peer: socket.socket) -> str:
+    """The request line that came before the other side closed."""
+    peer.setblocking(False)
+    data = b""
+    while more := await asyncio.get_running_loop().sock_recv(peer, 65536):
+        data += more
+    return data.partition(b"\r\n")[0].decode()
+
+
+async def read_to_end_after(task: asyncio.Task[None], peer: socket.socket) -> str:
+    await ended(task)
+    return await read_to_end(peer)
