@@ -10,7 +10,6 @@ from alerts.channel import channels
 from alerts.journal import Journal
 from alerts.maintenance import around
 from alerts.noise import NoiseReport, Past, noise
-from alerts.noise_words import notice
 from alerts.notice import NoticeKind
 from alerts.plan import JudgePlan
 from alerts.receiver import ReportSchedule
@@ -66,6 +65,8 @@ class Reporter:
 
     def send(self, plan: JudgePlan, schedule: ReportSchedule, due_s: float, now_s: float) -> None:
         """Queue it for every channel of the receiver."""
+        from alerts.noise_words import notice
+
         names = [one.name for one in channels(plan.receivers, plan.env) if one.receiver == schedule.receiver]
         report = report_of(self._journal, plan.rules, env=plan.env, from_s=due_s - schedule.last, to_s=due_s)
         made = notice(report, alias=plan.alias, episode=f"report:{round(due_s)}", now_s=now_s)
