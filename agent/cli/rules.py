@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--env", default=defaults.environment() or "production", help="whose rules (default %(default)s)"
     )
     export.add_argument("--out", type=Path, help="a directory for rules and tests (default: rules on stdout)")
+    export.add_argument("--json", action="store_true", help="say in JSON what was written (rules are JSON)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +56,11 @@ def run(args: argparse.Namespace) -> int:
     (args.out / f"tested-{name}").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     tests = tests_file(scope.rules, env, interval_s, f"tested-{name}")
     (args.out / f"gaia-{env}.tests.yml").write_text(json.dumps(tests, indent=2) + "\n", encoding="utf-8")
-    print(f"wrote {args.out / name} and its tests: promtool test rules {args.out}/gaia-{env}.tests.yml")
+    written = {"rules": str(args.out / name), "tests": f"{args.out}/gaia-{env}.tests.yml"}
+    if args.json:
+        print(json.dumps(written))
+    else:
+        print(f"wrote {written['rules']} and its tests: promtool test rules {written['tests']}")
     return OK
 
 

@@ -50,10 +50,7 @@ def run(args: argparse.Namespace) -> int:
             case "add":
                 return _add(api, args)
             case "expire":
-                for identity in args.ids:
-                    api.call("DELETE", f"/api/v2/silence/{identity}")
-                    print(f"ended {identity}")
-                return OK
+                return _expire(api, args)
             case _:
                 return _list(api, args)
     except (ApiError, ValueError) as error:
@@ -77,6 +74,16 @@ def _add(api: Api, args: argparse.Namespace) -> int:
     planned = f" from {day(starts_s)} {clock(starts_s)}" if args.starts is not None else ""
     said = f"{added.id}{planned} until {day(ends_s)} {clock(ends_s)}"
     print(msgspec.json.encode(added).decode() if args.json else said)
+    return OK
+
+
+def _expire(api: Api, args: argparse.Namespace) -> int:
+    for identity in args.ids:
+        api.call("DELETE", f"/api/v2/silence/{identity}")
+        if not args.json:
+            print(f"ended {identity}")
+    if args.json:
+        print(msgspec.json.encode({"ended": args.ids}).decode())
     return OK
 
 

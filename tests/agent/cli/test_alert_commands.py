@@ -184,6 +184,11 @@ async def test_a_silence_is_made_shown_and_ended(
         assert set(one) >= {"id", "matchers", "starts_s", "ends_s", "author", "comment"}
         assert await gaia("silence", "expire", made) == 0
         assert capsys.readouterr().out == f"ended {made}\n"
+        assert await gaia("silence", "expire", made, "--json") == 3, "it is ended already"
+        assert await gaia(*add, "--comment", "again", "--author", "mira", "--json") == 0
+        again = json.loads(capsys.readouterr().out)["silenceID"]
+        assert await gaia("silence", "expire", again, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == {"ended": [again]}
         broken.world.pass_s(1)
         assert await gaia("silence", "list") == 0
         assert capsys.readouterr().out == "no silence is in force\n"

@@ -150,6 +150,8 @@ def test_rules_go_to_standard_output_and_are_the_same_in_a_folder(
     assert main(["rules", "export", "--config", str(config), "--out", str(out)]) == 0
     assert f"promtool test rules {out}/gaia-production.tests.yml" in capsys.readouterr().out
     assert json.loads((out / "gaia-production.rules.yml").read_text()) == shown
+    assert main(["rules", "export", "--config", str(config), "--out", str(out), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"rules", "tests"}
     names = {rule["alert"] for group in shown["groups"] for rule in group["rules"]}
     assert names == {"service_down", "high_error_rate"}
 
