@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_STOPS_WITHIN_S = 15.0
 
 
 @dataclass(slots=True)
@@ -83,5 +84,9 @@ def agent_process(text: str, *words: str) -> Iterator[AgentProcess]:
             yield agent
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(_STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             reader.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -73,3 +74,14 @@ def origin(*, delay_s: float = 0.0, certificate: str | None = None) -> Iterator[
         process.terminate()
         process.join()
         listener.close()
+
+
+def address_of(number: int) -> str:
+    """The loopback address of one of many targets; the origin answers on all of them."""
+    return f"127.0.{1 + number // 250}.{1 + number % 250}"
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children hold a connection to each of many targets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))

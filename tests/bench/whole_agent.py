@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ import psutil
 
 from agent.local.ports import free_ports
 from tests.bench.agent_process import AgentProcess, agent_process
-from tests.bench.http_origin import origin
+from tests.bench.http_origin import address_of, origin, raise_file_limit
 from tests.bench.probers import Table
 
 _WARM_S = 12.0
@@ -41,7 +40,7 @@ class Seen(NamedTuple):
 
 def main() -> None:
     """Print CPU seconds per 1,000 probes and lateness of each, and the share of a core and memory of many."""
-    _limit_files()
+    raise_file_limit()
     cpu, late = Table(), Table()
     with origin() as port:
         for _ in range(_ROUNDS):
@@ -75,7 +74,7 @@ def main() -> None:
 def _agent(port: int, targets: int, interval_s: int, connection: str) -> Seen:
     (listen,) = free_ports(1)
     services = "\n".join(
-        f'  s{number}: {{url: "http://{_address(number)}:{port}",'
+        f'  s{number}: {{url: "http://{address_of(number)}:{port}",'
         f" http: {{connection: {connection}, heartbeat: 0s}}}}"
         for number in range(targets)
     )
@@ -111,7 +110,7 @@ def _stack(port: int, targets: int, interval_s: int) -> tuple[float, float] | No
     with tempfile.TemporaryDirectory(prefix="gaia-bench-") as folder:
         place = Path(folder)
         (place / "blackbox.yml").write_text("modules: {http_2xx: {prober: http}}\n")
-        urls = ", ".join(f"'http://{_address(number)}:{port}/health'" for number in range(targets))
+        urls = ", ".join(f"'http://{address_of(number)}:{port}/health'" for number in range(targets))
         (place / "prometheus.yml").write_text(
             f"scrape_configs:\n- job_name: b\n  scrape_interval: {interval_s}s\n  metrics_path: /probe\n"
             f"  params: {{module: [http_2xx]}}\n  static_configs: [{{targets: [{urls}]}}]\n"
@@ -147,18 +146,6 @@ def _stack(port: int, targets: int, interval_s: int) -> tuple[float, float] | No
 def _cpu_s(pid: int) -> float:
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
-
-
-def _address(number: int) -> str:
-    return f"127.0.{1 + number // 250}.{1 + number % 250}"
-
-
-def _limit_files() -> None:
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
 
 
 if __name__ == "__main__":
