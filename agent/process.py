@@ -101,12 +101,12 @@ class _Process:
         return _OK
 
     async def _run(self) -> None:
-        watching = Watching(self._scopes, self._clock)
-        logger.info("agent.started", extra={"targets": len(watching.watches)})
+        watching = Watching(self._scopes, self._clock, soon=True)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watching.run())
                 await watching.first_pass(within_s=_FIRST_PASS_S)
+                logger.info("agent.started", extra={"targets": len(watching.watches)})
                 with ThreadPoolExecutor(1, thread_name_prefix="imports") as imports:
                     assembly = await asyncio.get_running_loop().run_in_executor(
                         imports, import_module, "agent.assembly"

@@ -68,7 +68,6 @@ def _service(scope: Scope, service: Service, kit: ProbeKit, heartbeat: Duration)
         if options.heartbeat == _USUAL_HEARTBEAT:
             options = msgspec.structs.replace(options, heartbeat=heartbeat)
         yield _watch(
-            scope,
             _target(scope, service.name, Kind.SERVICE, "http", vantage.name, vantage.options.url),
             "http",
             options,
@@ -83,7 +82,7 @@ def _component(
 ) -> Iterator[Watch]:
     url = "" if isinstance(component, Host) else component.url
     target = _target(scope, component.name, what, component.kind, HERE, url)
-    yield _watch(scope, target, component.kind, component.options, component, kit)
+    yield _watch(target, component.kind, component.options, component, kit)
     yield from _extra(scope, component, what, kit)
 
 
@@ -95,7 +94,7 @@ def _extra(
         # What is wrong with its machines is not said of the service: rules tell the two apart by kind.
         looked_at = Kind.MACHINE if check.kind == "machines" else what
         target = _target(scope, component.name, looked_at, check.name, HERE, address)
-        yield _watch(scope, target, check.kind, check.options, component, kit, check)
+        yield _watch(target, check.kind, check.options, component, kit, check)
 
 
 def _address_of(check: CheckSpec) -> str | Secret:
@@ -118,7 +117,6 @@ def _target(scope: Scope, name: str, what: Kind, check: str, vantage: str, url: 
 
 
 def _watch(
-    scope: Scope,
     target: Target,
     kind_name: str,
     options: msgspec.Struct,
@@ -138,6 +136,6 @@ def _watch(
         interval_s=float((check or component).interval),
         timeout_s=float((check or component).timeout),
         slower_than_s=None if slower_than is None else float(slower_than),
-        depends_on=scope.dependencies.get(component.name, ()),
+        depends_on=getattr(component, "depends_on", ()),
         confirm=component.confirm,
     )

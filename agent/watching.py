@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from agent.board import Board, EventKind
 from agent.platform.scope import Scope
 from agent.prober import Look, Prober, Watch
+from agent.start_order import early, imports, late
 from agent.telemetry_watches import destination_watches
 from agent.watches import watches
 from alerts.requests import RequestSample
@@ -25,19 +28,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FIRST_LOOKS_S: Final = 0.05
+
 
 class Watching:
     """Looks at every target of some environments. What it sees is kept until somebody follows it."""
 
-    def __init__(self, scopes: Iterable[Scope], clock: Clock) -> None:
+    def __init__(self, scopes: Iterable[Scope], clock: Clock, *, soon: bool = False) -> None:
+        """`soon`: only what needs no further import is watched at once, the rest as soon as `run` has it."""
+        placed = tuple(scopes)
+        self._scopes = placed
+        self._late = tuple(late(scope) for scope in placed) if soon else ()
         self.board = Board()
         self._clock = clock
         self.kit = ProbeKit(clock=clock, resolver=CachingResolver())
         # What the telemetry intake says of its ledger, once there is one: it is looked at as a target.
         self.figures: Callable[[], Figures | None] = lambda: None
-        self.watches = self._built(scopes)
+        self.watches = self._built(early(scope) for scope in placed) if soon else self._built(placed)
         self._on_fly = _on_fly(self.watches)
         self._unseen = {watch.target.key for watch in self.watches}
+        self._whole = asyncio.Event()
         self._all_seen = asyncio.Event()
         self._waiting: list[Look] = []
         self._told: Callable[[Look], None] = self._waiting.append
@@ -45,10 +55,34 @@ class Watching:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        await self._prober.run(self.watches)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._prober.run(self.watches))
+            await self._complete()
+            self._whole.set()
+
+    async def _complete(self) -> None:
+        """Build what was left for later, and watch it too; what is looked at already goes on."""
+        needed = imports(self._late)
+        if needed:
+            # Imports take the interpreter from the looks: the first of those end sooner alone.
+            await self._seen(_FIRST_LOOKS_S)
+            with ThreadPoolExecutor(1, thread_name_prefix="checks") as thread:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(thread, lambda: [import_module(name) for name in needed])
+            more = tuple(watch for scope in self._late for watch in watches(scope, self.kit))
+            self._unseen |= {watch.target.key for watch in more}
+            self._all_seen.clear()
+            self.watches = _in_order((*self.watches, *more), self._scopes)
+            self._on_fly = _on_fly(self.watches)
+            await self._prober.place(self.watches)
+        self._late = ()
 
     async def first_pass(self, *, within_s: float) -> None:
-        """Wait until every target was looked at once, but no longer than `within_s`."""
+        """Wait until every target is watched, then until each was looked at, but that at most `within_s`."""
+        await self._whole.wait()
+        await self._seen(within_s)
+
+    async def _seen(self, within_s: float) -> None:
         try:
             async with asyncio.timeout(within_s):
                 await self._all_seen.wait()
@@ -142,4 +176,19 @@ def _on_fly(watches: Iterable[Watch]) -> frozenset[tuple[str, str]]:
     """The services whose machines are looked after: only of those is it asked who woke them."""
     return frozenset(
         (watch.target.key.env, watch.target.key.service) for watch in watches if watch.kind == "machines"
+    )
+
+
+def _in_order(built: Iterable[Watch], scopes: tuple[Scope, ...]) -> tuple[Watch, ...]:
+    """In the order of gaia.yaml, whichever was built first."""
+    names = (
+        (scope.environment_name, name)
+        for scope in scopes
+        for name in (*scope.services, *scope.databases, *scope.brokers, *scope.hosts)
+    )
+    order = {name: number for number, name in enumerate(names)}
+    return tuple(
+        sorted(
+            built, key=lambda watch: order.get((watch.target.key.env, watch.target.key.service), len(order))
+        )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -93,7 +94,8 @@ class CheckKind(Struct, frozen=True, kw_only=True):
 
     `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class. `sentinel`
     gives None where nothing is to be held open. `taskless` says that its probe waits on wires only, or after
-    `await in_task()`: such a look costs no task.
+    `await in_task()`: such a look costs no task. `needs` names the modules that `build` and `sentinel`
+    import: validating a file needs none of them.
     """
 
     name: str
@@ -102,6 +104,12 @@ class CheckKind(Struct, frozen=True, kw_only=True):
     measures: tuple[MeasureInfo, ...] = ()
     sentinel: Callable[[Target, Any, ProbeKit], Sentinel | None] | None = None
     taskless: bool = False
+    needs: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether building a check imports nothing any more."""
+        return all(name in sys.modules for name in self.needs)
 
 
 @cache

@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         description="Your deployment strategy, executable.",
         epilog="Exit codes: 0 ok, 1 degraded or problem found, 2 down, 3 unknown, usage or configuration.",
     )
-    parser.add_argument("--version", action="version", version=f"gaia {_version()}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the version"
+    )
     chosen = next((word for word in words if not word.startswith("-")), None)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for name, (path, line) in COMMANDS.items():
@@ -90,7 +92,10 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _version() -> str:
-    from importlib.metadata import version
+class _Version(argparse.Action):
+    """Reads the version only when asked: that takes as long as everything else before a command runs."""
 
-    return version("gaia-agent")
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        parser.exit(OK, f"gaia {version('gaia-agent')}\n")
