@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from agent.local.overlay import agent_environment, validate, write_overlay, writ
 from agent.local.parts import SERVICES, LocalParts, LocalPlan
 from agent.local.ports import LOOPBACK, is_free
 from agent.local.running import Running, forget_running, running_parts, write_running
+from agent.local.service_settings import service_settings
 from agent.local.supervisor import Supervisor, table
 from checks.units import Duration
 
@@ -154,13 +156,13 @@ class _Run:
         overlay = write_overlay(
             self._folder.path / "overlay.yaml", parts, self._plan, colour=narration.colour
         )
-        validate(overlay, parts, self._plan)
+        scope = validate(overlay, parts, self._plan)
         write_shell_environment(self._folder.path / "env", overlay, parts, self._plan)
         narration.progress("starting PostgreSQL and NATS")
         await start(parts.postgres(), parts.nats())
         parts.prepare_database()
         narration.progress("starting the services")
-        await start(*parts.services())
+        await start(*parts.services(partial(service_settings, scope)))
         narration.progress("starting the agent")
         await start(parts.agent(overlay, agent_environment(parts), follow=narration.follow))
         if self._rate > 0:

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,6 +16,9 @@ from agent.local.ports import LOOPBACK
 from agent.platform import tree
 from agent.platform.problem import PlatformError
 from agent.platform.read import read
+
+if TYPE_CHECKING:
+    from agent.platform.scope import Scope
 
 NOTIFY_VARIABLE: Final = "GAIA_NOTIFY_URL"
 """A receiver beside the terminal: a webhook's http(s) URL, or any apprise URL."""
@@ -61,13 +64,13 @@ def write_overlay(path: Path, parts: LocalParts, plan: LocalPlan, *, colour: boo
     return path
 
 
-def validate(overlay: Path, parts: LocalParts, plan: LocalPlan) -> None:
-    """Raise LocalError with what `gaia validate` would say, before anything is started."""
+def validate(overlay: Path, parts: LocalParts, plan: LocalPlan) -> Scope:
+    """What is in force here. Raises LocalError with what `gaia validate` would say, before any start."""
     from agent.platform.load import load
 
     try:
         platform = load(plan.config, overlay=overlay, environ={**os.environ, **agent_environment(parts)})
-        platform.scope(plan.environment)
+        return platform.scope(plan.environment)
     except PlatformError as error:
         raise LocalError(f"{plan.config} cannot be used:\n{error}") from error
 

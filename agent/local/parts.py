@@ -143,11 +143,11 @@ class LocalParts:
         """Statements as the superuser; the rows as text."""
         return self._postgres.run_sql(sql)
 
-    def services(self) -> Iterable[Part]:
-        """One part per instance."""
+    def services(self, settings: Callable[[str], Mapping[str, str]]) -> Iterable[Part]:
+        """One part per instance; `settings` of a service are variables that name no place on this machine."""
         for service, names in self.instances.items():
             for name in names:
-                yield self._service(service, name)
+                yield self._service(service, name, settings(service))
 
     def agent(
         self, overlay: Path, environ: Mapping[str, str], *, follow: Callable[[IO[bytes]], None]
@@ -184,10 +184,11 @@ class LocalParts:
         part.address = f"{rate:g} requests/s through the gateway"
         return part
 
-    def _service(self, service: str, name: str) -> Part:
+    def _service(self, service: str, name: str, settings: Mapping[str, str]) -> Part:
         port = self.ports[name]
         command = [*_PYTHON, f"services.{service}"]
-        spawn = partial(Child, command, log=self._folder.log(name), environ=self._service_environment(port))
+        environ = {**settings, **self._service_environment(port)}
+        spawn = partial(Child, command, log=self._folder.log(name), environ=environ)
         return self._part(name, port, spawn=spawn, is_ready=lambda: answers(port, "/readyz"))
 
     def _service_environment(self, port: int) -> dict[str, str]:

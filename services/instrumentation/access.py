@@ -16,6 +16,7 @@ from services.instrumentation.settings import Settings
 _PATH_CHARACTERS: Final = 256
 _METHOD_CHARACTERS: Final = 20
 _REMEMBERED: Final = 2_048
+_EDGE_HEADERS: Final = ("Fly-Client-IP", "X-Forwarded-For", "Forwarded", "Via")
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -125,6 +126,11 @@ def client_address(request: web.Request, *, on_fly: bool) -> str:
     if on_fly and (address := request.headers.get("Fly-Client-IP")):
         return address[:64]
     return request.remote or ""
+
+
+def was_forwarded(request: web.Request) -> bool:
+    """Whether a proxy passed it on, so that its peer says nothing of where it comes from."""
+    return any(name in request.headers for name in _EDGE_HEADERS)
 
 
 def _path(request: web.Request) -> str:

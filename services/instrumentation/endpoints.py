@@ -5,19 +5,18 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from services.instrumentation import health_formats
+from services.instrumentation.access import was_forwarded
 from services.instrumentation.faults import PATH as FAULT_PATH
 from services.instrumentation.faults import FaultSwitch
 from services.instrumentation.health import Health, Status
 from services.instrumentation.metrics import Metrics
 from services.instrumentation.settings import Settings
 
-_EDGE_HEADERS: Final = ("Fly-Client-IP", "X-Forwarded-For", "Forwarded", "Via")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -96,7 +95,7 @@ class Endpoints:
         given = request.headers.get("X-API-Key")
         if key is not None and given is not None:
             return hmac.compare_digest(given.encode(), key.reveal().encode())
-        if any(name in request.headers for name in _EDGE_HEADERS):
+        if was_forwarded(request):
             return False
         try:
             peer = ipaddress.ip_address(request.remote or "")

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from services.instrumentation.access import was_forwarded
 from services.instrumentation.problem import ProblemError
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,12 @@ class FaultSwitch:
         self._changed = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.Response:
-        """`POST /_fault` with a Fault sets it, `GET /_fault` shows it. Loopback peers only."""
-        if not ipaddress.ip_address(request.remote or "0.0.0.0").is_loopback:
+        """`POST /_fault` with a Fault sets it, `GET /_fault` shows it. Loopback peers only.
+
+        Not a proxy on this machine that passes on what others sent, nor a page in a browser here.
+        """
+        here = ipaddress.ip_address(request.remote or "0.0.0.0").is_loopback
+        if not here or was_forwarded(request) or "Origin" in request.headers:
             raise ProblemError(403, "the fault switch listens on loopback only")
         if request.method == "POST":
             try:

@@ -6,15 +6,19 @@ import asyncio
 import itertools
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from services.instrumentation.context import parse_traceparent
 from services.instrumentation.deadline import remaining_s
+from services.instrumentation.faults import FaultSwitch
 from services.instrumentation.kit import Instrumentation
 from services.instrumentation.metrics import OPENMETRICS, TEXT, prefers_openmetrics
+from services.instrumentation.problem import ProblemError
 from tests.services.running import Running, environment, serving
 from tests.waiting import until
 
@@ -294,6 +298,40 @@ async def test_the_fault_switch_is_off_unless_asked_for(tmp_path: Path, http: ai
         http.post(f"{running.url}/_fault", json={"mode": "error"}) as response,
     ):
         assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Forwarded-For": "1.2.3.4"}, {"Via": "1.1 edge"}, {"Origin": "https://evil.example"}],
+    ids=["behind a proxy", "behind an edge", "from a page"],
+)
+async def test_the_fault_switch_listens_to_nobody_who_is_not_here(
+    headers: dict[str, str], tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with serving("shop", environment(GAIA_FAULTS="1"), tmp_path, shop) as running:
+        async with http.post(f"{running.url}/_fault", json={"mode": "error"}, headers=headers) as response:
+            assert response.status == 403
+        async with http.get(f"{running.url}/items/a") as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.5", "fdaa::5", "0.0.0.0"])
+async def test_the_fault_switch_refuses_every_other_machine(peer: str) -> None:
+    with pytest.raises(ProblemError, match="loopback only"):
+        await FaultSwitch().handle(request_from(peer))
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
+async def test_the_fault_switch_answers_on_loopback(peer: str) -> None:
+    assert (await FaultSwitch().handle(request_from(peer))).status == 200
+
+
+def request_from(peer: str) -> web.Request:
+    transport = Mock()
+    transport.get_extra_info.side_effect = lambda name, default=None: (
+        (peer, 1) if name == "peername" else default
+    )
+    return make_mocked_request("GET", "/_fault", transport=transport)
 
 
 async def set_fault(http: aiohttp.ClientSession, running: Running, fault: dict[str, object]) -> None:

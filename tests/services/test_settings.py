@@ -70,6 +70,43 @@ def test_a_wrong_variable_is_one_sentence(environ: dict[str, str], sentence: str
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("environ", "field", "value"),
+    [
+        ({"LOG_LEVEL": "error"}, "log_level", "ERROR"),
+        ({"LOG_FORMAT": "text"}, "log_format", "text"),
+        ({"OTEL_TRACES_SAMPLER_ARG": "0.25"}, "trace_ratio", 0.25),
+        ({"HEALTH_CHECK_INTERVAL": "2m"}, "check_interval_s", 120.0),
+        ({"DATABASE_POOL_MAX": "3"}, "pool_max", 3),
+        ({"ENVIRONMENT": "production", "DATABASE_POOL_MAX": "1"}, "pool_min", 1),
+        ({"DATABASE_POOLED": "true"}, "database_pooled", True),
+        ({"GAIA_DEVELOPER": "ada"}, "nats_namespace", "gaia.dev.ada"),
+        ({"ENVIRONMENT": "staging", "GAIA_DEVELOPER": "ada"}, "nats_namespace", "gaia.staging"),
+        ({"ENVIRONMENT": "production", "FLY_APP_NAME": "gaia-chat-prod"}, "nats_replicas", 3),
+        ({"ENVIRONMENT": "production", "NATS_REPLICAS": "5"}, "nats_replicas", 5),
+        ({"ENVIRONMENT": "staging", "FLY_APP_NAME": "gaia-chat-staging"}, "nats_replicas", 1),
+        ({"TLS_CERT_FILE": "/c", "TLS_KEY_FILE": "/k"}, "tls_cert", "/c"),
+        ({"DRAIN_DELAY": "3s"}, "drain_delay_s", 3.0),
+        ({"FLY_APP_NAME": "gaia-chat-dev"}, "drain_delay_s", 5.0),
+        ({"HEADER_TIMEOUT": "2s"}, "header_timeout_s", 2.0),
+        ({"FLY_MACHINE_ID": "148e"}, "instance_id", "148e"),
+    ],
+    ids=str,
+)
+def test_each_variable_does_what_it_says(environ: dict[str, str], field: str, value: object) -> None:
+    assert getattr(Settings.from_environment("chat", environ), field) == value
+
+
+@pytest.mark.parametrize("flag", ["1", "true", "yes", "on", "TRUE"])
+@pytest.mark.parametrize(
+    "where", [{"ENVIRONMENT": "production"}, {"ENVIRONMENT": "prod"}, {"FLY_APP_NAME": "x"}]
+)
+def test_no_spelling_arms_the_fault_switch_in_production(flag: str, where: dict[str, str]) -> None:
+    assert not Settings.from_environment("chat", where).faults
+    with pytest.raises(SettingsError, match="GAIA_FAULTS: refused"):
+        Settings.from_environment("chat", {**where, "GAIA_FAULTS": flag})
+
+
 def test_a_wrong_variable_ends_the_process_with_3_and_the_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
