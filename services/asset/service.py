@@ -25,7 +25,7 @@ from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError, UnavailableError
 from services.instrumentation.registration import Registration
-from services.instrumentation.routes import Operation, add_operations, answer, openapi
+from services.instrumentation.routes import Operation, answer, application
 from services.instrumentation.settings import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -88,14 +88,8 @@ class AssetService:
         )
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=0)
-        operations = self.operations()
-        app.middlewares.append(self._authenticator.middleware(operations))
-        add_operations(app, operations)
-        description = openapi("Gaia assets", self._kit.settings.version, operations)
-        self._kit.describe = lambda: description
-        self._kit.attach(app)
-        return app
+        guard = self._authenticator.middleware
+        return application(self._kit, "Gaia assets", self.operations(), guard=guard)
 
     def operations(self) -> tuple[Operation, ...]:
         one = f"{_PREFIX}/{{asset_id}}"

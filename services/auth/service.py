@@ -34,7 +34,7 @@ from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError, UnavailableError
 from services.instrumentation.registration import Registration
-from services.instrumentation.routes import Operation, add_operations, answer, openapi, parse_body
+from services.instrumentation.routes import Operation, answer, application, parse_body
 from services.instrumentation.tokens import Issuer, Refusal
 
 logger = logging.getLogger(__name__)
@@ -111,14 +111,8 @@ class AuthService:
         listen_for_revocations(kit, self._broker, self._cache)
 
     def application(self) -> web.Application:
-        app = web.Application()
-        operations = self.operations()
-        app.middlewares.append(self._authenticator.middleware(operations))
-        add_operations(app, operations)
-        description = openapi("Gaia auth", self._kit.settings.version, operations)
-        self._kit.describe = lambda: description
-        self._kit.attach(app)
-        return app
+        guard = self._authenticator.middleware
+        return application(self._kit, "Gaia auth", self.operations(), guard=guard)
 
     def operations(self) -> tuple[Operation, ...]:
         return (

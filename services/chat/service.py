@@ -22,7 +22,7 @@ from services.instrumentation.kit import Instrumentation
 from services.instrumentation.messaging import Broker
 from services.instrumentation.problem import ProblemError
 from services.instrumentation.registration import Registration
-from services.instrumentation.routes import Operation, add_operations, answer, openapi, parse_body
+from services.instrumentation.routes import Operation, answer, application, parse_body
 
 _PREFIX: Final = "/api/v1/chat"
 _PAGE: Final = 100
@@ -77,13 +77,8 @@ class ChatService:
         )
 
     def application(self) -> web.Application:
-        app = web.Application()
-        operations = self.operations()
-        app.middlewares.append(self._authenticator.middleware(operations))
-        add_operations(app, operations)
-        description = openapi("Gaia chat", self._kit.settings.version, operations)
-        self._kit.describe = lambda: description
-        self._kit.attach(app)
+        guard = self._authenticator.middleware
+        app = application(self._kit, "Gaia chat", self.operations(), guard=guard)
         app.on_shutdown.append(self._hub.say_goodbye)
         return app
 

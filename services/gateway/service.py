@@ -66,8 +66,7 @@ class GatewayService:
     def application(self) -> web.Application:
         # Bodies stream through: no limit here, the services have theirs.
         app = web.Application(client_max_size=0)
-        description = openapi("Gaia gateway", self._kit.settings.version, self._operations())
-        self._kit.describe = lambda: description
+        self._kit.description = openapi("Gaia gateway", self._kit.settings.version, self._operations())
         self._kit.attach(app)
         app.on_shutdown.append(self._proxy.relay.say_goodbye)
         # A catch-all: the route is decided by the raw path, before anything decodes it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
@@ -30,7 +29,7 @@ class Endpoints:
         health: Health,
         metrics: Metrics,
         faults: FaultSwitch | None,
-        description: Callable[[], bytes],
+        description: bytes,
     ) -> None:
         self._settings = settings
         self._health = health
@@ -87,7 +86,7 @@ class Endpoints:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def openapi(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._description(), content_type="application/json")
+        return web.Response(body=self._description, content_type="application/json")
 
     def _may_see_details(self, request: web.Request) -> bool:
         """Details are for insiders: a private peer that no edge proxy forwarded, or the platform's key."""

@@ -50,7 +50,8 @@ class Instrumentation:
         self.faults = FaultSwitch() if settings.faults else None
         self.port: int | None = None
         """Where the application listens, once it does."""
-        self.describe: Callable[[], bytes] = lambda: b"{}"
+        self.description = b"{}"
+        """The application's OpenAPI document."""
         self._writer = access
         self._background: list[tuple[str, Background]] = []
         self._on_drain: list[Callable[[], Awaitable[None]]] = []
@@ -106,7 +107,7 @@ class Instrumentation:
             health=self.health,
             metrics=self.metrics,
             faults=self.faults,
-            description=self._described,
+            description=self.description,
         ).add_to(app)
         app.cleanup_ctx.append(self._running)
 
@@ -123,9 +124,6 @@ class Instrumentation:
         self.health.draining = True
         for callback in self._on_drain:
             await callback()
-
-    def _described(self) -> bytes:
-        return self.describe()
 
     async def _running(self, _app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:

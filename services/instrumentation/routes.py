@@ -8,12 +8,16 @@ from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from services.instrumentation.body import read_body
+from services.instrumentation.kit import Instrumentation
 from services.instrumentation.problem import ProblemError
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Guard = Callable[[Sequence["Operation"]], Middleware]
+"""Makes what lets a request through to an operation, or not."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,9 +39,18 @@ class Operation:
     """Optional query parameters and what they mean."""
 
 
-def add_operations(app: web.Application, operations: Sequence[Operation]) -> None:
+def application(
+    kit: Instrumentation, title: str, operations: Sequence[Operation], *, guard: Guard | None = None
+) -> web.Application:
+    """`operations` as an application: described, guarded, instrumented; bodies are limited as they are read."""
+    app = web.Application(client_max_size=0)
+    if guard is not None:
+        app.middlewares.append(guard(operations))
     for operation in operations:
         app.router.add_route(operation.method, operation.path, operation.handler)
+    kit.description = openapi(title, kit.settings.version, operations)
+    kit.attach(app)
+    return app
 
 
 async def parse_body(request: web.Request, kind: type[T]) -> T:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from services.instrumentation.authentication import Authenticator, caller, remote_verifier
 from services.instrumentation.client import HttpClient
 from services.instrumentation.kit import Instrumentation
-from services.instrumentation.routes import Operation, add_operations, answer
+from services.instrumentation.routes import Operation, answer, application
 from tests.services.running import Running, environment, serving
 
 SUPABASE_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -62,12 +62,8 @@ def shop(kit: Instrumentation) -> web.Application:
         return answer({"subject": identity.subject, "kind": identity.kind, "scopes": identity.scopes})
 
     operations = (Operation(method="GET", path="/who", handler=who, summary="Who calls."),)
-    app = web.Application()
     authenticator = Authenticator(kit, remote_verifier(kit, HttpClient(kit), None))
-    app.middlewares.append(authenticator.middleware(operations))
-    add_operations(app, operations)
-    kit.attach(app)
-    return app
+    return application(kit, "Shop", operations, guard=authenticator.middleware)
 
 
 def token(url: str, issuer: str, **changes: Any) -> str:

@@ -164,7 +164,7 @@ def test_each_service_describes_its_api(service: str, tmp_path: Path) -> None:
 
     kit = Instrumentation(Settings.from_environment(service, environment(ASSET_STORAGE=str(tmp_path))))
     app = BUILDERS[service](kit)
-    document = json.loads(kit.describe())
+    document = json.loads(kit.description)
     assert document["openapi"] == "3.1.0"
     described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
     if service != "gateway":
