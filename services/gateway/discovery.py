@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from prometheus_client import Gauge
 from yarl import URL
 
 from services.gateway.pool import InstancePool
@@ -47,6 +48,7 @@ class Discovery:
         urls: tuple[str, ...],
         broker: Broker,
         policy: BreakerPolicy,
+        count: Gauge,
     ) -> None:
         self._client = client
         self._pool = pool
@@ -56,7 +58,7 @@ class Discovery:
         self._servers = [name for name in kit.settings.options.get("DNS_SERVERS", "").split(",") if name]
         self._resolved: tuple[URL, ...] = ()
         self._announced: dict[str, _Seen] = {}
-        self._count = kit.metrics.gauge(f"gateway_{pool.name}_instances", "Instances known.")
+        self._count = count
         self.refresh()
         broker.subscribe(kit.settings.subject(SUBJECT, pool.name), self._heard, template=TEMPLATE)
         kit.in_background(f"instances of {pool.name}", self._run)

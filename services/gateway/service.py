@@ -42,6 +42,7 @@ class GatewayService:
         self._kit = kit
         self._client = HttpClient(kit)
         self._ejections = kit.metrics.counter("gateway_ejections_total", "Instances put aside.", ("service",))
+        self._instances = kit.metrics.gauge("gateway_instances", "Instances known.", ("service",))
         broker = Broker(kit, criticality=Criticality.INFO)
         self.pools = {name: self._pool(name, variable, broker) for name, variable in _SERVICES.items()}
         verifier = remote_verifier(kit, self._client, broker)
@@ -60,7 +61,15 @@ class GatewayService:
         pool = InstancePool(name, on_ejection=ejected)
         settings = self._kit.settings
         policy = BreakerPolicy(open_s=duration(settings.options, "BREAKER_OPEN", 10.0))
-        Discovery(self._kit, self._client, pool, urls=settings.urls(variable), broker=broker, policy=policy)
+        Discovery(
+            self._kit,
+            self._client,
+            pool,
+            urls=settings.urls(variable),
+            broker=broker,
+            policy=policy,
+            count=self._instances.labels(name),
+        )
         return pool
 
     def application(self) -> web.Application:

@@ -42,7 +42,7 @@ class Operation:
 def application(
     kit: Instrumentation, title: str, operations: Sequence[Operation], *, guard: Guard | None = None
 ) -> web.Application:
-    """`operations` as an application: described, guarded, instrumented; bodies are limited as they are read."""
+    """`operations` as an application, described, guarded, instrumented; whoever reads a body limits it."""
     app = web.Application(client_max_size=0)
     if guard is not None:
         app.middlewares.append(guard(operations))
