@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from services.instrumentation.cancellation import pass_cancellation_on
 from services.instrumentation.logs import timestamp
 from services.instrumentation.metrics import Metrics
 
@@ -192,7 +193,7 @@ async def look(dependency: Dependency) -> Reading:
         async with asyncio.timeout(dependency.timeout_s):
             return await dependency.probe()
     except TimeoutError:
-        _pass_cancellation_on()
+        pass_cancellation_on()
         spent_ms = (time.monotonic() - start_s) * 1000
         return Reading(
             status=Status.FAIL,
@@ -200,15 +201,8 @@ async def look(dependency: Dependency) -> Reading:
             value=round(spent_ms, 1),
         )
     except Exception as error:
-        _pass_cancellation_on()
+        pass_cancellation_on()
         return Reading(status=Status.FAIL, output=type(error).__name__)
-
-
-def _pass_cancellation_on() -> None:
-    # nats-py's flush() turns a cancellation into its TimeoutError: whoever cancelled would wait for ever.
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def checked_at(result: Result | None) -> str | None:

@@ -152,7 +152,6 @@ class DurableConsumer:
         await self._bury(message, f"never acknowledged in {exhausted.deliveries} deliveries")
 
     async def _bury(self, message: Message, why: str) -> None:
-        self._dead.inc()
         message_id = message.headers.get("Nats-Msg-Id", str(time.time_ns()))
         logger.error("message.dead", extra={"consumer": self._name, "message_id": message_id, "reason": why})
         await self._broker.publish_durable(
@@ -162,3 +161,5 @@ class DurableConsumer:
             message_id=message_id,
             stream=self._stream.dead_name,
         )
+        # Counted once it is kept: until then it is not put aside.
+        self._dead.inc()

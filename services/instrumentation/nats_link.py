@@ -19,6 +19,7 @@ from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
+from services.instrumentation.cancellation import pass_cancellation_on
 from services.instrumentation.message import LinkError, Message, Subscriber
 
 _CONNECT_S: Final = 2.0
@@ -199,6 +200,7 @@ class Pull:
             try:
                 batch = await self._subscription.fetch(count, timeout=timeout_s)
             except nats.errors.TimeoutError:
+                pass_cancellation_on()
                 return []
         return [Delivery(msg) for msg in batch]
 
@@ -228,4 +230,5 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (nats.errors.Error, TimeoutError, OSError) as error:
+        pass_cancellation_on()
         raise LinkError(type(error).__name__) from error
