@@ -95,11 +95,11 @@ class Evidence:
         if watch is not None:
             watch.take(observation, verdict)
 
-    def stepped_back(self, by_s: float) -> None:
-        """The wall clock was set back by so much."""
+    def stepped_back(self, by_s: float, now_s: float) -> None:
+        """The wall clock was set back by so much; some looks may have come since."""
         self._began_s -= by_s
         for watch in self.watches.values():
-            watch.stepped_back(by_s)
+            watch.stepped_back(by_s, now_s)
         for window in self._logs.values():
             window.began_s -= by_s
 

@@ -62,6 +62,8 @@ class Judge:
         self._left: dict[Duty, None] = {}
         self._at_once = 0
         self._last_tick_s = 0.0
+        # What the wall clock showed last; it may be set back before the first tick.
+        self._clock_s = now_s
         self._alive_s = now_s
         self._pruned_s = now_s
         self._isolation = Isolation(plan.targets, plan.canaries, plan.interval_s)
@@ -157,8 +159,9 @@ class Judge:
 
     def tick(self, now_s: float) -> tuple[Transition, ...]:
         """Evaluate everything due. Call it about once a second; a full round takes one interval."""
-        if now_s < self._last_tick_s:
-            self._stepped_back(self._last_tick_s - now_s)
+        if now_s < self._clock_s:
+            self._stepped_back(self._clock_s - now_s, now_s)
+        self._clock_s = now_s
         due, active = self._roster.due(self._last_tick_s, now_s)
         transitions = (*self._unreported, *self._round(dict.fromkeys((*self._left, *due)), active, now_s))
         self._unreported = ()
@@ -347,9 +350,9 @@ class Judge:
         ghost.reading = Reading(outcome=Outcome.GOOD, at_s=now_s, text=saved.text)
         self._herald.resolved(ghost, reason, batch, now_s)
 
-    def _stepped_back(self, by_s: float) -> None:
+    def _stepped_back(self, by_s: float, now_s: float) -> None:
         """The wall clock was set back: what was seen, and until when others confirm, is that much earlier."""
-        self._evidence.stepped_back(by_s)
+        self._evidence.stepped_back(by_s, now_s)
         # Also of what has ended: else it would be on again until that second comes a second time.
         for instance in self._roster.by_fingerprint.values():
             if instance.source is Source.EXTERNAL and instance.ends_at_s > 0:

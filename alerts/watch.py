@@ -180,11 +180,13 @@ class Watch:
         """Since when the target says of each of its dependencies what it says now (wall seconds)."""
         return {about: since_s for about, (_, since_s) in self._claimed.items()}
 
-    def stepped_back(self, by_s: float) -> None:
-        """The wall clock was set back: what was seen so long ago was seen so much earlier by the new one."""
-        self.known_at_s -= by_s
-        self.woke_at_s -= by_s
-        if self.latest is not None:
+    def stepped_back(self, by_s: float, now_s: float) -> None:
+        """The wall clock was set back: what lies ahead of it was seen before, so much earlier."""
+        if self.known_at_s > now_s:
+            self.known_at_s -= by_s
+        if self.woke_at_s > now_s:
+            self.woke_at_s -= by_s
+        if self.latest is not None and self.latest.at_s > now_s:
             self.latest = msgspec.structs.replace(self.latest, at_s=self.latest.at_s - by_s)
         self._claimed = {about: (state, at_s - by_s) for about, (state, at_s) in self._claimed.items()}
 

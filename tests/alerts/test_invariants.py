@@ -124,8 +124,8 @@ class Platform(RuleBasedStateMachine):
         self.world.judge.receive([ExternalAlert(labels=labels, ends_at_s=end_s)], self.world.now_s)
         self.world.now_s += 0.01
 
-    @rule(share=st.sampled_from([3, 6]), reachable=st.booleans())
-    def nothing_comes_back(self, share: int, *, reachable: bool) -> None:
+    @rule(share=st.sampled_from([3, 6]), reachable=st.booleans(), lasts_s=st.sampled_from([0, 400]))
+    def nothing_comes_back(self, share: int, lasts_s: int, *, reachable: bool) -> None:
         """A fault of the network: the targets', or the agent's own."""
         self.world.reachable = reachable
         for _ in range(3):
@@ -134,6 +134,7 @@ class Platform(RuleBasedStateMachine):
                 self.world.look(service, State.DOWN, Reason.TIMEOUT)
                 self.world.ask_canaries()
             self.world.now_s += 0.3
+        self.world.pass_s(lasts_s, every_s=10)
 
     @rule()
     def the_network_is_back(self) -> None:

@@ -546,6 +546,14 @@ def test_after_a_clock_was_set_back_two_good_looks_resolve(world: World) -> None
     assert world.said() == ["trigger database_down postgres", "resolve database_down postgres"]
 
 
+def test_looks_that_come_before_a_step_back_is_noticed_are_not_made_old(world: World) -> None:
+    world.now_s -= 5000
+    for service in world.targets:
+        world.look(service)
+    world.pass_s(60)
+    assert world.states() == {}
+
+
 def test_after_a_clock_was_set_back_a_source_that_is_seen_no_more_is_told(world: World) -> None:
     world.now_s -= 5000
     world.pass_s(120, looks=False)
