@@ -126,7 +126,8 @@ def _aftermath(instance: Instance, places: tuple[str, ...], scene: Scene) -> Hol
     rest_s = max(scene.settle_s, 2 * instance.pace.interval_s)
     for place in places:
         ended_s = scene.ended.get(place)
-        if ended_s is None or instance.standing.active_at_s >= ended_s + memory:
+        # What began ahead of a clock that was set back began before.
+        if ended_s is None or min(instance.standing.active_at_s, scene.now_s) >= ended_s + memory:
             continue
         if scene.now_s < ended_s + memory + rest_s:
             return Hold(f"{place} has just recovered")

@@ -186,6 +186,8 @@ class Watch:
             self.known_at_s -= by_s
         if self.woke_at_s > now_s:
             self.woke_at_s -= by_s
+        earlier = (at_s - by_s if at_s > now_s else at_s for at_s in self.failures)
+        self._failures = b"".join(map(_TIME.pack, earlier))
         if self.latest is not None and self.latest.at_s > now_s:
             self.latest = msgspec.structs.replace(self.latest, at_s=self.latest.at_s - by_s)
         self._claimed = {about: (state, at_s - by_s) for about, (state, at_s) in self._claimed.items()}
