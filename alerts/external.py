@@ -81,7 +81,7 @@ def end(instance: Instance) -> None:
 
 def expired(instance: Instance, now_s: float) -> bool:
     """Whether it is over only because its sender stopped confirming it."""
-    return 0 < instance.ends_at_s <= now_s
+    return instance.source is Source.EXTERNAL and 0 < instance.ends_at_s <= now_s
 
 
 def reading_of(instance: Instance, now_s: float) -> Reading:

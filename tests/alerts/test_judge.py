@@ -177,6 +177,18 @@ def test_recovery_during_the_downtime_still_resolves(tmp_path: Path) -> None:
     assert world.said() == ["trigger database_down postgres", "resolve database_down postgres"]
 
 
+def test_what_recovers_long_after_a_restart_recovered_and_did_not_expire(tmp_path: Path) -> None:
+    world = World(path=tmp_path / "journal.db")
+    world.pass_s(30)
+    world.kill("postgres")
+    world.restart()
+    world.kill("postgres")
+    world.pass_s(1200, every_s=10)
+    world.heal("postgres")
+    world.pass_s(60)
+    assert [one.ended for one in world.told(NoticeKind.RESOLVE)] == ["recovered"]
+
+
 def test_a_rule_removed_while_away_resolves_and_says_so(tmp_path: Path) -> None:
     world = World(path=tmp_path / "journal.db")
     world.pass_s(20)
