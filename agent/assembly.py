@@ -21,7 +21,7 @@ from agent.exposition.notification_series import NotificationSeries
 from agent.exposition.request_series import RequestPage
 from agent.exposition.target_series import TargetSeries
 from agent.exposition.telemetry_series import TelemetrySeries
-from agent.history import History
+from agent.history import History, Kept
 from agent.incident_routes import incident_routes
 from agent.judgement import Judgement
 from agent.live import Applied, LiveSource, digest, part_of
@@ -73,7 +73,7 @@ class Agent:
         self._clock = clock
         self._watching = watching
         self._board = watching.board
-        self._history = History(self._data / "history.db", self._clock)
+        self._history = History(self._data / "history.db", self._clock, _kept(scopes))
         self._vitals = Vitals(self._clock, self._gap)
         self._document = Document(metric.family for metric in METRICS)
         self._target_series = TargetSeries(
@@ -226,6 +226,7 @@ class Agent:
         self._target_series.declare(_measures(self._watching.watches))
         self._target_series.place(self._board.rows())
         self._scraping.place(scopes)
+        self._history.keep(_kept(scopes))
         self._receiving.place(scopes[0])
         self._probing = _probing(self._watching, scopes[0])
         for scope in scopes:
@@ -307,6 +308,16 @@ def _measures(placed: Iterable[Watch]) -> tuple[MeasureInfo, ...]:
     # What the agent looks at in itself is no kind of check, and its numbers are metrics anyway.
     kinds = dict.fromkeys(watch.kind for watch in placed if watch.kind != COMPONENT)
     return tuple(info for name in kinds for info in kind(name).measures)
+
+
+def _kept(scopes: Iterable[Scope]) -> dict[str, Kept]:
+    return {
+        scope.environment_name: Kept(
+            looks_s=float(scope.environment.retention.history),
+            failures_s=float(scope.environment.retention.incidents),
+        )
+        for scope in scopes
+    }
 
 
 def _traffic(scope: Scope) -> Traffic:

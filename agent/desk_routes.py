@@ -19,8 +19,9 @@ from alerts.reporter import report_of
 T = TypeVar("T")
 Desks = Callable[[], Sequence[Desk]]
 
-# The journal forgets what is older than a month.
-_KEPT_S: Final = 30 * 86400.0
+# An acknowledgement is a promise to look, and nobody promises for longer.
+_LONGEST_ACK_S: Final = 30 * 86400.0
+_LONGEST_REPORT_S: Final = 366 * 86400.0
 _V2: Final = (
     ("GET", "/status"),
     ("GET", "/receivers"),
@@ -149,7 +150,7 @@ def _explain(desks: Desks) -> Handler:
 def _report(desks: Desks) -> Handler:
     async def handle(source: Source, asked: Asked) -> Answer:
         """Which rules called whom, who acted on it, and what a threshold would have spared."""
-        last_s = number(asked, "last_s", default=7 * 86400.0, low=60.0, high=_KEPT_S)
+        last_s = number(asked, "last_s", default=7 * 86400.0, low=60.0, high=_LONGEST_REPORT_S)
         env = asked.query.get("env")
         now_s = source.now_s()
         reports = tuple(
@@ -178,7 +179,7 @@ def _ack(desks: Desks) -> Handler:
         new = _decoded(asked.body, NewAck)
         if not new.author.strip():
             raise Refused(HTTPStatus.BAD_REQUEST, "say who takes it: author is empty")
-        if not 0 < new.lasts_s <= _KEPT_S:
+        if not 0 < new.lasts_s <= _LONGEST_ACK_S:
             raise Refused(HTTPStatus.BAD_REQUEST, "take it for longer than no time, and for a month at most")
         episodes = tuple(
             episode

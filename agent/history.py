@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,7 +27,6 @@ T = TypeVar("T")
 
 _FLUSH_EVERY_S: Final = 1.0
 _BUFFER_ROWS: Final = 20_000
-_LOOKS_KEPT_S: Final = 8 * 86400
 _CHANGES_KEPT_S: Final = 90 * 86400
 _DAYS_KEPT: Final = 400
 _PRUNE_EVERY_S: Final = 600.0
@@ -64,14 +63,25 @@ class PastDay(Struct, frozen=True, kw_only=True):
     looks: dict[State, int]
 
 
+class Kept(Struct, frozen=True, kw_only=True):
+    """How many seconds looks (with request counters) and failures are kept."""
+
+    looks_s: float = 7 * 86400.0
+    failures_s: float = 90 * 86400.0
+
+
+_KEPT: Final = Kept()
+
+
 class History:
     """A SQLite file written by one thread of its own, in batches; the event loop never waits for the disk.
 
     When the disk refuses, looks are dropped and counted in `dropped`, and `trouble` says why until it works.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, kept: Mapping[str, Kept] | None = None) -> None:
         self._clock = clock
+        self.keep(kept or {})
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._path = path
         self._database: sqlite3.Connection | None = None
@@ -81,6 +91,10 @@ class History:
         self._failures = FailureRuns()
         self.dropped = 0
         self.trouble: str | None = None
+
+    def keep(self, kept: Mapping[str, Kept]) -> None:
+        """How long each environment's past is kept from now on."""
+        self._kept = dict(kept)
 
     async def run(self) -> None:
         """Write what is added about once a second until cancelled, then write the rest and close."""
@@ -269,11 +283,22 @@ class History:
         now_ms = int(self._clock.wall_s() * 1000)
         database = self._open()
         with database:
-            database.execute("DELETE FROM looks WHERE at_ms < ?", (now_ms - _LOOKS_KEPT_S * 1000,))
-            database.execute("DELETE FROM requests WHERE at_ms < ?", (now_ms - _LOOKS_KEPT_S * 1000,))
+            for env in self._environments(database):
+                kept = self._kept.get(env, _KEPT)
+                oldest_ms = now_ms - int(kept.looks_s * 1000)
+                database.execute(
+                    "DELETE FROM looks WHERE at_ms < ? AND target IN (SELECT id FROM targets WHERE env = ?)",
+                    (oldest_ms, env),
+                )
+                database.execute("DELETE FROM requests WHERE at_ms < ? AND env = ?", (oldest_ms, env))
+                self._failures.prune(database, env, oldest_ms=now_ms - int(kept.failures_s * 1000))
             database.execute("DELETE FROM changes WHERE at_ms < ?", (now_ms - _CHANGES_KEPT_S * 1000,))
             database.execute("DELETE FROM days WHERE day < ?", (now_ms // 86_400_000 - _DAYS_KEPT,))
-            self._failures.prune(database, now_ms=now_ms)
+            self._failures.thin_out(database)
+
+    @staticmethod
+    def _environments(database: sqlite3.Connection) -> list[str]:
+        return [env for (env,) in database.execute("SELECT env FROM targets UNION SELECT env FROM requests")]
 
     def _close(self, looks: list[Observation], samples: list[RequestSample]) -> None:
         try:

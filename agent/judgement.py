@@ -55,7 +55,7 @@ class Judgement:
         plan = plan_of(scope, watches)
         self._canaries_written = bool(scope.alerts.canaries)
         self.env = scope.environment_name
-        self.journal = Journal(path)
+        self.journal = Journal(path, kept_s=float(scope.environment.retention.incidents))
         self.judge = Judge(plan, self.journal, now_s=clock.wall_s())
         self.graph = Graph(plan.dependencies)
         self._dispatcher = Dispatcher(
@@ -156,6 +156,7 @@ class Judgement:
         plan = plan_of(scope, watches)
         self._canaries_written = bool(scope.alerts.canaries)
         self.graph = Graph(plan.dependencies)
+        self.journal.kept_s = float(scope.environment.retention.incidents)
         self._tell(self.judge.reload(plan, self._clock.wall_s()))
         self._dispatcher.reload(channels(scope.receivers, self.env))
         self._reporter.reload()

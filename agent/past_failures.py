@@ -20,7 +20,6 @@ DROP TABLE IF EXISTS failures;
 """
 # Unknown is no failure of the target, but somebody who asks why wants to see it as well.
 _FAILED: Final = frozenset({State.DOWN, State.DEGRADED, State.UNKNOWN})
-_KEPT_S: Final = 90 * 86400
 _KEPT_PER_TARGET: Final = 200
 
 
@@ -90,9 +89,15 @@ class FailureRuns:
             for first_ms, last_ms, looks, detail in rows
         )
 
-    def prune(self, database: sqlite3.Connection, *, now_ms: int) -> None:
-        """Drop what is older than 90 days, and of each target all but the newest 200."""
-        database.execute("DELETE FROM failure_runs WHERE last_ms < ?", (now_ms - _KEPT_S * 1000,))
+    def prune(self, database: sqlite3.Connection, env: str, *, oldest_ms: int) -> None:
+        """Drop what ended before `oldest_ms` in an environment."""
+        database.execute(
+            "DELETE FROM failure_runs WHERE last_ms < ? AND target IN (SELECT id FROM targets WHERE env = ?)",
+            (oldest_ms, env),
+        )
+
+    def thin_out(self, database: sqlite3.Connection) -> None:
+        """Drop of each target all but the newest 200."""
         database.execute(
             "DELETE FROM failure_runs WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY"
             " target ORDER BY last_ms DESC, id DESC) AS place FROM failure_runs) WHERE place > ?)",

@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS log_kinds (
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _T = TypeVar("_T")
-_KEEP_S: Final = 30 * 86400.0
+_KEPT_S: Final = 90 * 86400.0
 _LOG_KINDS_KEPT: Final = 20_000
 _EVENTS_KEPT: Final = 100_000
 _ROOM_BYTES: Final = 1 << 20
@@ -58,8 +58,11 @@ class Journal:
     transaction at once.
     """
 
-    def __init__(self, path: Path | None = None, *, room_bytes: int = _ROOM_BYTES) -> None:
+    def __init__(
+        self, path: Path | None = None, *, room_bytes: int = _ROOM_BYTES, kept_s: float = _KEPT_S
+    ) -> None:
         self._path = path
+        self.kept_s = kept_s
         self._room_bytes = room_bytes
         self._listeners: list[Callable[[tuple[OutboxRow, ...]], None]] = []
         self.trouble: str | None = None
@@ -215,8 +218,8 @@ class Journal:
         self._written(write)
 
     def prune(self, now_s: float) -> None:
-        """Forget what is older than a month; the file stays bounded."""
-        limit_s = now_s - _KEEP_S
+        """Forget what is older than `kept_s`; the file stays bounded."""
+        limit_s = now_s - self.kept_s
 
         def write() -> None:
             self._db.execute("DELETE FROM episodes WHERE open = 0 AND fired_at < ?", (limit_s,))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from agent import past_failures
-from agent.history import History, PastDay, PastLook
+from agent.history import History, Kept, PastDay, PastLook
 from alerts.requests import RequestSample
 from checks.clock import SystemClock
 from checks.finding import Evidence, Finding, State
@@ -20,7 +20,9 @@ KEY = TargetKey(env="production", service="auth", check="http", vantage="public"
 TARGET = Target(key=KEY, kind=Kind.SERVICE, address="auth:80")
 
 
-def look(at_s: float, state: State, reason: Reason, latency_s: float | None = None) -> Observation:
+def look(
+    at_s: float, state: State, reason: Reason, latency_s: float | None = None, *, target: Target = TARGET
+) -> Observation:
     finding = Finding(
         state=state,
         reason=reason,
@@ -28,7 +30,7 @@ def look(at_s: float, state: State, reason: Reason, latency_s: float | None = No
         latency_s=latency_s,
         evidence=(Evidence(name="status", value="503"),),
     )
-    return Observation(target=TARGET, at_s=at_s, duration_s=0.1, finding=finding)
+    return Observation(target=target, at_s=at_s, duration_s=0.1, finding=finding)
 
 
 async def test_what_was_added_is_read_back_also_by_the_next_process(tmp_path: Path) -> None:
@@ -129,13 +131,45 @@ async def test_failures_that_follow_each_other_alike_are_one_and_outlive_a_long_
 
 def test_of_each_target_the_newest_failures_are_kept_and_none_for_ever() -> None:
     database = sqlite3.connect(":memory:")
-    database.executescript(past_failures.SCHEMA)
+    database.executescript("CREATE TABLE targets (id INTEGER, env TEXT);" + past_failures.SCHEMA)
+    database.executemany("INSERT INTO targets VALUES (?, ?)", [(1, "prod"), (2, "prod"), (3, "dev")])
     runs = past_failures.FailureRuns()
     reasons = (Reason.TIMEOUT, Reason.STATUS)
     old = [(1, look(float(number), State.DOWN, reasons[number % 2])) for number in range(300)]
-    runs.write(database, [*old, (2, look(5.0, State.DOWN, Reason.DNS))])
-    runs.prune(database, now_ms=1000 * 300)
-    assert [len(runs.read(database, target, limit=1000)) for target in (1, 2)] == [200, 1]
+    runs.write(database, [*old, *((target, look(5.0, State.DOWN, Reason.DNS)) for target in (2, 3))])
+
+    def left() -> list[int]:
+        return [len(runs.read(database, target, limit=1000)) for target in (1, 2, 3)]
+
+    runs.thin_out(database)
+    assert left() == [200, 1, 1]
     assert runs.read(database, 1, limit=1)[0].at_s == 299.0
-    runs.prune(database, now_ms=1000 * (90 * 86400 + 250))
-    assert [len(runs.read(database, target, limit=1000)) for target in (1, 2)] == [50, 0]
+    runs.prune(database, "prod", oldest_ms=250_000)
+    assert left() == [50, 0, 1]
+
+
+async def test_each_environment_keeps_its_past_as_long_as_it_says(tmp_path: Path) -> None:
+    now_s = SystemClock().wall_s()
+    path = tmp_path / "history.db"
+    first = History(path, SystemClock())
+    running = asyncio.create_task(first.run())
+    other = TargetKey(env="development", service="api", check="http", vantage="local")
+    for key in (KEY, other):
+        target = Target(key=key, kind=Kind.SERVICE, address="auth:80")
+        for ago_s in (10.0, 7200.0):
+            first.add(look(now_s - ago_s, State.DOWN, Reason.TIMEOUT, target=target))
+    assert len(await first.looks(other, since_s=0, limit=10)) == 2
+    running.cancel()
+    await asyncio.wait([running])
+
+    second = History(path, SystemClock(), {"development": Kept(looks_s=3600.0, failures_s=3600.0)})
+    running = asyncio.create_task(second.run())
+
+    async def counts() -> list[int]:
+        return [len(await second.looks(key, since_s=0, limit=10)) for key in (KEY, other)]
+
+    async with asyncio.timeout(10):
+        while await counts() != [2, 1]:
+            """It is pruned soon after the start."""
+    running.cancel()
+    await asyncio.wait([running])
