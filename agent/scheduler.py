@@ -18,6 +18,8 @@ SLOT_S: Final = GRID_S
 _TOGETHER: Final = 16
 _FARTHEST_APART_SLOTS: Final = 50
 _FIRST_PASS_PER_SLOT: Final = 25
+# After a stall everything is due at once: between so many starts the loop answers whoever else waits.
+_STARTS_AT_ONCE: Final = 250
 # The golden ratio's fraction spreads any number of phases evenly, also when targets come and go.
 _SPREAD: Final = 0.6180339887498949
 
@@ -98,11 +100,14 @@ class Wheel(Generic[K]):
         """The monotonic second at which something is due; None when nothing is scheduled."""
         return self._origin_s + self._order[0] * SLOT_S if self._order else None
 
-    def due(self, now_s: float) -> list[Due[K]]:
-        """Everything due by `now_s`, each put back to its next grid point after `now_s`."""
+    def due(self, now_s: float, *, about: int | None = None) -> list[Due[K]]:
+        """Everything due by `now_s`, each put back to its next grid point after `now_s`.
+
+        No further slot is taken once `about` many are found; what is left is due at once.
+        """
         current = self._slot_at(now_s)
         found: list[Due[K]] = []
-        while self._order and self._order[0] <= current:
+        while self._order and self._order[0] <= current and (about is None or len(found) < about):
             slot = heapq.heappop(self._order)
             for entry in self._slots.pop(slot):
                 if entry.live:
@@ -172,7 +177,7 @@ class Scheduler(Generic[K]):
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._fire)
 
     def _fire(self) -> None:
-        for due in self._wheel.due(self._clock.monotonic_s()):
+        for due in self._wheel.due(self._clock.monotonic_s(), about=_STARTS_AT_ONCE):
             self._start(due)
         self._arm()
 

@@ -14,6 +14,8 @@ from msgspec import Struct
 from checks.check import Check
 from checks.clock import Clock
 from checks.finding import Evidence, Finding, State
+from checks.held_up import unless_held_up
+from checks.pulse import pulse
 from checks.reason import Reason
 from checks.target import Target
 from checks.units import Duration
@@ -53,20 +55,13 @@ async def observe(
     occasion: Occasion = Occasion.SCHEDULED,
 ) -> Observation:
     """Probe once within `deadline_s` seconds. Never raises, save CancelledError when cancelled."""
-    at_s = clock.wall_s()
-    started_s = clock.monotonic_s()
+    begun = _Begun(target, deadline_s, clock, occasion)
     try:
         async with asyncio.timeout(deadline_s):
             finding = await check.probe()
     except Exception as error:
         finding = _finding_of(error, target, deadline_s)
-    return Observation(
-        target=target,
-        at_s=at_s,
-        duration_s=clock.monotonic_s() - started_s,
-        finding=finding,
-        occasion=occasion,
-    )
+    return begun.ended(finding)
 
 
 def observe_in_flight(
@@ -82,23 +77,41 @@ def observe_in_flight(
 
     The flight is not started yet.
     """
-    at_s = clock.wall_s()
-    started_s = clock.monotonic_s()
+    begun = _Begun(target, deadline_s, clock, occasion)
 
     def landed(finding: Finding | None, error: BaseException | None) -> None:
-        if finding is None:
-            finding = _finding_of(error, target, deadline_s)
-        told(
-            Observation(
-                target=target,
-                at_s=at_s,
-                duration_s=clock.monotonic_s() - started_s,
-                finding=finding,
-                occasion=occasion,
-            )
-        )
+        told(begun.ended(_finding_of(error, target, deadline_s) if finding is None else finding))
 
     return Flight(check.probe(), landed, deadline_s=time.monotonic() + deadline_s)
+
+
+class _Begun:
+    """A look under way: when it began, and what of the time since the agent did not live through."""
+
+    __slots__ = ("_at_s", "_clock", "_held_s", "_occasion", "_pulse", "_started_s", "_target")
+
+    def __init__(self, target: Target, deadline_s: float, clock: Clock, occasion: Occasion) -> None:
+        self._target = target
+        self._clock = clock
+        self._occasion = occasion
+        self._at_s = clock.wall_s()
+        self._started_s = clock.monotonic_s()
+        self._pulse = pulse()
+        self._pulse.beat_for(deadline_s)
+        self._held_s = self._pulse.held_s()
+
+    def ended(self, finding: Finding) -> Observation:
+        duration_s = self._clock.monotonic_s() - self._started_s
+        if finding.state is not State.UP:
+            held_s = self._pulse.held_s() - self._held_s
+            finding = unless_held_up(finding, self._target, held_s=held_s, duration_s=duration_s)
+        return Observation(
+            target=self._target,
+            at_s=self._at_s,
+            duration_s=duration_s,
+            finding=finding,
+            occasion=self._occasion,
+        )
 
 
 def _finding_of(error: BaseException | None, target: Target, deadline_s: float) -> Finding:

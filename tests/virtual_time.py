@@ -36,11 +36,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now_s
 
+    def stall(self, for_s: float) -> None:
+        """Time passes and nothing runs: the loop is held up."""
+        self._virtual.now_s += for_s
+
 
 class VirtualClock:
     """The Clock of a VirtualLoop; wall time starts at a fixed instant and may be stepped."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, wall_start_s: float = 1_763_900_000.0) -> None:
+    def __init__(self, loop: VirtualLoop, *, wall_start_s: float = 1_763_900_000.0) -> None:
         self._loop = loop
         self.wall_offset_s = wall_start_s
 
@@ -49,6 +53,10 @@ class VirtualClock:
 
     def wall_s(self) -> float:
         return self.wall_offset_s + self._loop.time()
+
+    def stall(self, for_s: float) -> None:
+        """The agent is held up: both clocks run on and nothing else does."""
+        self._loop.stall(for_s)
 
 
 def run_virtual(main: Callable[[VirtualClock], Coroutine[Any, Any, T]]) -> T:

@@ -86,6 +86,39 @@ def test_each_key_starts_at_most_once_a_call_and_started_plus_missed_is_what_was
         assert len(wheel) == len(intervals_s)
 
 
+def test_after_a_stall_what_is_due_starts_in_parts_and_nothing_is_left_out_or_started_twice() -> None:
+    wheel: Wheel[int] = Wheel(0.0)
+    for key in range(10_000):
+        wheel.add(key, 10.0, now_s=0.0)
+    parts: list[list[int]] = []
+    while part := wheel.due(60.0, about=250):
+        parts.append([due.key for due in part])
+    assert sorted(key for part in parts for key in part) == list(range(10_000))
+    assert max(len(part) for part in parts) < 250 + 25
+
+
+def test_a_loop_that_was_held_up_serves_others_between_the_starts_it_owes() -> None:
+    async def scenario(clock: VirtualClock) -> tuple[int, int]:
+        started: list[int] = []
+        scheduler: Scheduler[int] = Scheduler(clock, lambda due: started.append(due.key))
+        scheduler.place(dict.fromkeys(range(10_000), 10.0))
+        await asyncio.sleep(20)
+        started.clear()
+        clock.stall(30)
+        served = most = 0
+        while len(started) < 10_000:
+            before = len(started)
+            await asyncio.sleep(0)
+            served += 1
+            most = max(most, len(started) - before)
+        scheduler.stop()
+        return served, most
+
+    served, most = run_virtual(scenario)
+    assert served >= 35
+    assert most < 300
+
+
 def test_the_timer_follows_the_grid_and_keeps_it_over_a_reload() -> None:
     async def scenario(clock: VirtualClock) -> list[tuple[float, str]]:
         started: list[tuple[float, str]] = []
