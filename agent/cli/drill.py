@@ -126,7 +126,8 @@ class _Drill:
         end = time.monotonic() + _BACK_WITHIN_S
         while True:
             status = await asyncio.to_thread(self._api.get, "/api/v1/status", StatusAnswer)
-            firing = [alert for alert in status.alerts if alert.state != "pending"]
+            # What already recovers is only watched a while longer: it hides nothing of what is broken next.
+            firing = [alert for alert in status.alerts if alert.state == "firing"]
             bad = [
                 part
                 for env in status.environments
