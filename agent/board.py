@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from checks.finding import State
+from checks.instances import groups, together
 from checks.observation import Observation
 from checks.reason import Reason
 from checks.target import Target, TargetKey
@@ -121,6 +122,7 @@ class Board:
 
     def __init__(self) -> None:
         self._rows: dict[TargetKey, Row] = {}
+        self._instances: dict[TargetKey, tuple[Row, ...]] = {}
         self._events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
         self._seq = 0
         self._clients: set[asyncio.Queue[Event | None]] = set()
@@ -135,6 +137,11 @@ class Board:
                 row.recent = old.recent
             kept[key] = row
         self._rows = kept
+        self._instances = {
+            one.key: tuple(kept[member.key] for member in members)
+            for members in groups(row.target for row in kept.values()).values()
+            for one in members
+        }
 
     def rows(self) -> tuple[Row, ...]:
         """Every row, in the order of gaia.yaml."""
@@ -143,6 +150,14 @@ class Board:
     def row(self, key: TargetKey) -> Row | None:
         """The row of one target, None when it is not watched."""
         return self._rows.get(key)
+
+    def verdict(self, key: TargetKey) -> Verdict | None:
+        """What a target is, with the other instances of its service if it is one; None: it is not watched."""
+        rows = self._instances.get(key)
+        if rows is not None:
+            return together([(row.target, row.verdict) for row in rows])
+        row = self._rows.get(key)
+        return None if row is None else row.verdict
 
     def record(self, observation: Observation, verdict: Verdict) -> Row | None:
         """Take in one look and the verdict it led to; None when the target is no longer watched."""

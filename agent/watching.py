@@ -161,13 +161,15 @@ class Watching:
                 "duration_s": round(look.observation.duration_s, 4),
             },
         )
+        # One instance of several that falls is not the service.
+        told = self.board.verdict(key) or verdict
         self.board.emit(
             EventKind.TARGET,
             at_s=self._clock.wall_s(),
             env=key.env,
             subject=key.service,
-            state=verdict.state.value,
-            text=verdict.message,
+            state=told.state.value,
+            text=told.message,
             facts={"check": key.check, "vantage": key.vantage, "reason": verdict.reason.value},
         )
 

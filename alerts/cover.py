@@ -12,7 +12,7 @@ from alerts.machine import Phase
 from alerts.plan import Graph
 from alerts.rule import NewErrorLogRule, Severity
 from alerts.told import STORM, Told
-from alerts.watch import Watch
+from alerts.watch import Watch, verdicts
 from checks.finding import State
 
 RANK: Final = {Severity.LOG: 0, Severity.CHAT: 1, Severity.PAGE: 2}
@@ -111,7 +111,8 @@ def _cause_coming(instance: Instance, causes: tuple[str, ...], scene: Scene) -> 
             return Hold(f"{cause} looks like the cause: {coming[0].alertname} is {coming[0].standing.phase}")
         if _waited(instance, scene):
             continue
-        if any(watch.verdict.in_doubt or watch.verdict.state is State.DOWN for watch in _seen(cause, scene)):
+        seen = verdicts(_seen(cause, scene)).values()
+        if any(verdict.in_doubt or verdict.state is State.DOWN for verdict in seen):
             return Hold(f"{cause} is in doubt", (cause,))
     return None
 

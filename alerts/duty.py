@@ -23,6 +23,7 @@ from alerts.rule import (
     TargetStateRule,
 )
 from checks.finding import State
+from checks.instances import groups
 from checks.target import Kind, Target, TargetKey
 
 _TRAFFIC: Final = (ErrorRatioRule, SlowRequestRatioRule, BurnRateRule)
@@ -47,7 +48,8 @@ class Rules(Struct, frozen=True, kw_only=True, eq=False):
 class Duty(Struct, kw_only=True, eq=False):
     """One target, or one service's traffic and logs, or one alert that others judge: evaluated together.
 
-    An alert that was never bad needs nothing but its place here; `awake` are those that need more.
+    An alert that was never bad needs nothing but its place here; `awake` are those that need more. Instances
+    of one service are one place, `key` that of the first: what is wrong with one is told of the service.
     """
 
     source: Source
@@ -55,7 +57,8 @@ class Duty(Struct, kw_only=True, eq=False):
     kind: Kind
     rules: Rules
     key: TargetKey | None = None
-    vantage: bool = False
+    vantage: str = ""
+    members: tuple[TargetKey, ...] = ()
     awake: tuple[Instance, ...] = ()
 
     def made(self, plan: JudgePlan, name: str) -> Instance:
@@ -64,7 +67,7 @@ class Duty(Struct, kw_only=True, eq=False):
         if self.key is not None:
             place["check"] = self.key.check
             if self.vantage:
-                place["vantage"] = self.key.vantage
+                place["vantage"] = self.vantage
         return new_instance(
             plan,
             name,
@@ -84,10 +87,13 @@ def duties(plan: JudgePlan) -> Iterable[Duty]:
 
     So what befalls a component is judged in one pass, and the most urgent of its alerts speaks for it.
     """
-    several = _several_vantages(plan.targets)
+    instances = groups(plan.targets)
+    further = {one.key for members in instances.values() for one in members[1:]}
+    places = tuple(target for target in plan.targets if target.key not in further)
+    several = _several_vantages(places)
     shared: dict[tuple[str, ...], Rules] = {}
     by_component: dict[str, list[Target]] = {service: [] for service in plan.services}
-    for target in plan.targets:
+    for target in places:
         by_component.setdefault(target.key.service, []).append(target)
     for component, targets in by_component.items():
         yield from _of_service(plan, component, targets, shared)
@@ -98,13 +104,16 @@ def duties(plan: JudgePlan) -> Iterable[Duty]:
                 if not isinstance(rule, _TRAFFIC + _LOGS)
                 and _selects(rule, target.kind, component, target.key.check)
             )
+            members = tuple(one.key for one in instances.get(target.key, ()))
+            ways = (component, target.key.check) in several
             yield Duty(
                 source=Source.TARGET,
                 component=component,
                 kind=target.kind,
                 rules=_rules(plan, names, shared),
                 key=target.key,
-                vantage=(component, target.key.check) in several,
+                vantage="" if not ways else "instances" if members else target.key.vantage,
+                members=members,
             )
 
 

@@ -28,11 +28,12 @@ from alerts.rule import (
     SlowRequestRatioRule,
     TargetStateRule,
 )
-from alerts.signals import logs, looks, numbers, traffic
+from alerts.signals import instances, logs, looks, numbers, traffic
 from alerts.signals.logs import LogWindow
-from alerts.watch import Watch
+from alerts.watch import Watch, verdicts
 from checks.contradiction import Seen, Traffic, Witness, contradictions
 from checks.finding import State
+from checks.instances import groups
 from checks.observation import Observation
 from checks.target import TargetKey
 from checks.verdict import Verdict
@@ -51,6 +52,8 @@ class Evidence:
         self._dependencies: Mapping[str, tuple[str, ...]] = {}
         self.watches: dict[TargetKey, Watch] = {}
         self.by_component: dict[str, list[Watch]] = {}
+        # The instances of one service, under the key of the first.
+        self._instances: dict[TargetKey, tuple[Watch, ...]] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._logs: dict[str, LogWindow] = {}
         self._edges: tuple[float, ...] = ()
@@ -77,6 +80,9 @@ class Evidence:
             watch = kept[target.key] = fresh.resume(self.watches.get(target.key))
             self.by_component.setdefault(target.key.service, []).append(watch)
         self.watches = kept
+        self._instances = {
+            first: tuple(kept[one.key] for one in members) for first, members in groups(plan.targets).items()
+        }
         self._dependencies = plan.dependencies
         rules = plan.rules.values()
         edges = tuple(sorted({edge for rule in rules for edge in traffic.edges(rule)}))
@@ -144,8 +150,7 @@ class Evidence:
         """Whether there is anything at this place that the rule is about: some numbers only a look shows."""
         if not isinstance(rule, MeasureRule | MachinesBelowMinRule | BackupAgeRule):
             return True
-        watch = self.watches.get(key) if key is not None else None
-        latest = watch.latest if watch is not None else None
+        latest = next((one.latest for one in self._at(key) if one.latest is not None), None) if key else None
         if latest is None:
             return False
         names = {measure.name for measure in latest.finding.measures}
@@ -168,8 +173,8 @@ class Evidence:
             return duty.rules.every if traffic else ()
         if duty.source is Source.LOGS:
             return duty.rules.every if duty.component in self._logs else ()
-        watch = None if duty.key is None or self.isolated else self.watches.get(duty.key)
-        if watch is None or not watch.calm(now_s):
+        looked = () if duty.key is None or self.isolated else self._at(duty.key)
+        if not looked or not all(watch.calm(now_s) for watch in looked):
             return duty.rules.every
         return (*duty.rules.restless, *duty.rules.disputes) if traffic else duty.rules.restless
 
@@ -182,10 +187,23 @@ class Evidence:
         """
         if self.isolated and component:
             return unknown(Unknown.ISOLATED, 0.0, "the agent itself is cut off")
-        watch = self.watches.get(key) if key is not None else None
-        if watch is not None:
-            return self._read_target(rule, watch, now_s, firing=on_since_s > 0)
-        return self._read_service(rule, component, now_s, on_since_s=on_since_s)
+        looked = () if key is None else self._at(key)
+        if not looked:
+            return self._read_service(rule, component, now_s, on_since_s=on_since_s)
+        if len(looked) > 1 and isinstance(rule, TargetStateRule) and rule.at_least is None:
+            return instances.state(rule, looked, now_s)
+        if len(looked) > 1 and isinstance(rule, SlowProbesRule):
+            return instances.slow_probes(rule, looked, now_s, firing=on_since_s > 0)
+        readings = [self._read_target(rule, watch, now_s, firing=on_since_s > 0) for watch in looked]
+        return readings[0] if len(looked) == 1 else instances.each(looked, readings)
+
+    def _at(self, key: TargetKey) -> tuple[Watch, ...]:
+        """What is looked at at a place: one target, or every instance of a service."""
+        several = self._instances.get(key)
+        if several is not None:
+            return several
+        watch = self.watches.get(key)
+        return () if watch is None else (watch,)
 
     def _read_target(self, rule: Rule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
         match rule:
@@ -264,19 +282,21 @@ class Evidence:
         )
         seen: dict[str, Seen] = {}
         for component in {*depends_on, *(claim.about for claim in claims)}:
-            for other in self.by_component.get(component, ()):
-                if component != name and other.fresh(now_s):
-                    verdict = other.verdict
-                    seen.setdefault(
-                        component,
-                        Seen(
-                            name=component,
-                            kind=other.target.kind,
-                            state=verdict.state,
-                            message=verdict.message,
-                            since_s=verdict.since_s,
-                        ),
-                    )
+            if component == name:
+                continue
+            others = [one for one in self.by_component.get(component, ()) if one.fresh(now_s)]
+            kinds = {one.target.key: one.target.kind for one in others}
+            for key, verdict in verdicts(others).items():
+                seen.setdefault(
+                    component,
+                    Seen(
+                        name=component,
+                        kind=kinds[key],
+                        state=verdict.state,
+                        message=verdict.message,
+                        since_s=verdict.since_s,
+                    ),
+                )
         found = contradictions([witness], seen, self._traffic_of(name, now_s), now_s=now_s)
         return tuple(one.finding.message for one in found)
 

@@ -29,6 +29,8 @@ from alerts.rule import (
     quantity,
     signal,
 )
+from checks.finding import State
+from checks.instances import INSTANCE
 from checks.units import Duration
 
 REQUESTS: Final = "http_server_request_duration_seconds"
@@ -43,10 +45,7 @@ def expression(rule: Rule, env: str, services: tuple[str, ...] = ()) -> str | No
     where = _selector(rule, env, services)
     match rule:
         case TargetStateRule():
-            states = "|".join(rule.states)
-            if rule.at_least is not None and rule.out_of is not None:
-                return None
-            return f'max by (env, service, check) (gaia_target_state{{{where}, state=~"{states}"}}) == 1'
+            return None if rule.at_least is not None else _state(rule, where)
         case SlowProbesRule():
             slow = f"(probe_duration_seconds{{{where}}} > {float(rule.slower_than):g})[1m:10s]"
             return f"count_over_time({slow}) >= {rule.at_least}"
@@ -125,6 +124,23 @@ def _selector(rule: RuleCommon, env: str, services: tuple[str, ...]) -> str:
     if rule.checks:
         parts.append(f'check=~"{"|".join(rule.checks)}"')
     return ", ".join(parts)
+
+
+def _state(rule: TargetStateRule, where: str) -> str:
+    """Of several instances one that is down is a service that is degraded, as long as another answers."""
+    instances = f'{where}, vantage=~"{INSTANCE}.*"'
+
+    def any_is(place: str, states: str) -> str:
+        return f'max by (env, service, check) (gaia_target_state{{{place}, state=~"{states}"}}) == 1'
+
+    states = "|".join(rule.states)
+    answers = any_is(instances, "up|degraded")
+    if (State.DOWN in rule.states) == (State.DEGRADED in rule.states):
+        return any_is(where, states)
+    if State.DEGRADED in rule.states:
+        return f"{any_is(where, states)} or ({any_is(instances, 'down')} and {answers})"
+    others = f'{where}, vantage!~"{INSTANCE}.*"'
+    return f"{any_is(others, states)} or ({any_is(instances, states)} unless {answers})"
 
 
 def _ratio(rule: ErrorRatioRule | SlowRequestRatioRule, bad: str, total: str) -> str:

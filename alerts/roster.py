@@ -41,7 +41,9 @@ class Roster:
         self.by_fingerprint = {}
         self.active.clear()
         self.order = list(duties(plan))
-        self.by_key = {duty.key: duty for duty in self.order if duty.key is not None}
+        self.by_key = {
+            key: duty for duty in self.order if duty.key is not None for key in (duty.members or (duty.key,))
+        }
         self._by_component = {}
         for duty in self.order:
             self._by_component[duty.component] = (*self._by_component.get(duty.component, ()), duty)
@@ -111,9 +113,10 @@ class Roster:
         passed_s = now_s - last_s
         if not 0 <= passed_s < interval_s:
             return list(self.order), []
-        start = int(last_s % interval_s / interval_s * count)
-        end = int(now_s % interval_s / interval_s * count)
-        due = self.order[start:end] if end >= start else self.order[start:] + self.order[:end]
+        began_s, ends_s = last_s % interval_s, now_s % interval_s
+        start, end = int(began_s / interval_s * count), int(ends_s / interval_s * count)
+        # A new round began in between, which places alone cannot tell where there is only one.
+        due = self.order[start:end] if ends_s >= began_s else self.order[start:] + self.order[:end]
         active = [one for instances in self.active.values() for one in instances]
         if len(active) > _EAGER_ALERTS:
             return due, []

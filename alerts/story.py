@@ -16,7 +16,7 @@ from alerts.plan import Graph, JudgePlan
 from alerts.reading import Outcome
 from alerts.rule import ErrorLogRateRule, NewErrorLogRule
 from alerts.told import Told
-from alerts.watch import Watch
+from alerts.watch import Watch, verdicts
 from alerts.words import Story, clock
 from checks.finding import State
 
@@ -110,11 +110,10 @@ def _evidence(instance: Instance) -> str:
 def _since_s(instance: Instance, watches: Mapping[str, list[Watch]], fired_at_s: float) -> float:
     """When it began: the verdict's own first look where there is one, else the first bad evaluation."""
     if instance.key is not None:
-        for watch in watches.get(instance.component, ()):
-            began_s = watch.verdict.since_s
-            bad = watch.verdict.state is not State.UP
-            if bad and watch.target.key == instance.key and 0 < fired_at_s - began_s < 3600:
-                return began_s
+        verdict = verdicts(watches.get(instance.component, ())).get(instance.key)
+        bad = verdict is not None and verdict.state is not State.UP
+        if verdict is not None and bad and 0 < fired_at_s - verdict.since_s < 3600:
+            return verdict.since_s
     active_s = instance.standing.active_at_s
     return active_s if 0 < active_s <= fired_at_s else fired_at_s
 
@@ -140,10 +139,10 @@ def _causes(instance: Instance, around: Surroundings) -> tuple[str, ...]:
         if claim.state in (State.DOWN, State.DEGRADED)
     ]
     found.extend(
-        f"{cause} is {watch.verdict.state}: {watch.verdict.message}"
+        f"{cause} is {verdict.state}: {verdict.message}"
         for cause in around.graph.causes(instance.component)
-        for watch in around.watches.get(cause, ())
-        if watch.verdict.state in (State.DOWN, State.DEGRADED)
+        for verdict in verdicts(around.watches.get(cause, ())).values()
+        if verdict.state in (State.DOWN, State.DEGRADED)
     )
     if not isinstance(instance.rule, ErrorLogRateRule | NewErrorLogRule):
         found.extend(around.logged(instance.component, around.now_s))

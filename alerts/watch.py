@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from struct import Struct as Packing
 from typing import Final
 
@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from checks.finding import Claim, State
+from checks.instances import groups, together
 from checks.observation import Observation, Occasion
 from checks.reason import Reason
-from checks.target import Target
+from checks.target import Target, TargetKey
 from checks.verdict import Verdict
 
 _LOOKS_KEPT: Final = 20
@@ -211,8 +212,30 @@ class Watch:
         """Whether the last look is young enough to speak: 2.5 intervals."""
         return self.latest is not None and now_s - self.latest.at_s <= 2.5 * self.interval_s + 5
 
+    def now(self, now_s: float) -> Verdict:
+        """The verdict as far as it still speaks: nothing is known where the last look is too old."""
+        if self.latest is None or self.fresh(now_s):
+            return self.verdict
+        age_s = round(now_s - self.latest.at_s)
+        return Verdict(
+            state=State.UNKNOWN,
+            reason=Reason.STALE,
+            message=f"the last look is {age_s} s old; it was {self.verdict.state}",
+            since_s=self.latest.at_s,
+        )
+
     def _track(self, observation: Observation) -> None:
         for measure in observation.finding.measures:
             if measure.name in self._tracked:
                 points = self.history.setdefault((measure.name, measure.labels), deque(maxlen=_MEASURES_KEPT))
                 points.append((observation.at_s, measure.value))
+
+
+def verdicts(watches: Sequence[Watch]) -> Mapping[TargetKey, Verdict]:
+    """What the targets of a component are; its instances speak with one voice, under the key of the first."""
+    found = {watch.target.key: watch.verdict for watch in watches}
+    for first, members in groups(watch.target for watch in watches).items():
+        found[first] = together([(one, found[one.key]) for one in members])
+        for one in members[1:]:
+            del found[one.key]
+    return found

@@ -14,14 +14,14 @@ from agent.cli import DOWN, OK, PROBLEM, UNKNOWN
 from agent.cli.api import Api, ApiError, add_arguments
 from agent.cli.words import clean
 from agent.web.answers import ComponentAnswer, EnvironmentAnswer, StatusAnswer
-from agent.web.overview import lasting
+from agent.web.overview import SLOW, lasting
 from checks.finding import State
 
 _PATH: Final = "/api/v1/status"
 _EVERY_S: Final = 2.0
 _EXIT: Final = {State.DOWN: DOWN, State.DEGRADED: PROBLEM, State.UNKNOWN: UNKNOWN}
 _WORDS: Final = {
-    State.UP: "ok", State.DEGRADED: "slow", State.DOWN: "DOWN", State.ASLEEP: "zzz", State.STARTING: "wait",
+    State.UP: "ok", State.DEGRADED: "poor", State.DOWN: "DOWN", State.ASLEEP: "zzz", State.STARTING: "wait",
     State.UNKNOWN: "??",
 }  # fmt: skip
 _COLOURS: Final = {State.UP: 32, State.DEGRADED: 33, State.DOWN: 31}
@@ -97,7 +97,8 @@ def lines(status: StatusAnswer, shown: list[EnvironmentAnswer], *, colour: bool)
 
 
 def _row(component: ComponentAnswer, now_s: float, *, colour: bool) -> str:
-    word = _painted(f"{_WORDS[component.state]:<5}", component.state, colour=colour)
+    slow = component.state is State.DEGRADED and component.reason in SLOW
+    word = _painted(f"{'slow' if slow else _WORDS[component.state]:<5}", component.state, colour=colour)
     since = f"   {lasting(now_s - component.since_s)}" if component.since_s else ""
     message = clean(component.message)[:_MESSAGE_COLUMNS]
     return f"  {word} {clean(component.service):<11} {message}{since}"

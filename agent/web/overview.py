@@ -12,6 +12,7 @@ from agent.board import Row
 from agent.telemetry.red import RedView
 from agent.web.source import ActiveAlert, EnvironmentInfo, Source
 from checks.finding import SEVERITY, State
+from checks.instances import groups, together
 from checks.reason import Reason
 from checks.target import Kind
 from checks.verdict import Verdict
@@ -19,6 +20,7 @@ from checks.verdict import Verdict
 _ORDER: Final = {state: place for place, state in enumerate(SEVERITY)}
 _SLICE_ROWS: Final = 500
 _NO_LATENCY: Final = frozenset({State.UNKNOWN, State.DOWN, State.ASLEEP})
+SLOW: Final = frozenset({Reason.SLOW, Reason.PG_SLOW, Reason.NATS_SLOW})
 # States that need nobody: asleep is on purpose, starting is within its grace.
 WELL: Final = frozenset({State.UP, State.ASLEEP, State.STARTING})
 
@@ -32,6 +34,8 @@ class Look(Struct, frozen=True, kw_only=True):
 
 class Component(Struct, frozen=True, kw_only=True):
     """Everything watched under one name in one environment; it is as well as the worst of its checks.
+
+    Its instances are one check: down only when none of them answers.
 
     `worst` is the check that decides about the state, `main` the one whose latency stands for the component.
     """
@@ -159,7 +163,7 @@ def listed(names: Iterable[str], *, most: int = 4) -> str:
 def phrase(component: Component) -> str:
     """What is wrong in one or two words: `is down`, `is slow`, `cannot be seen`."""
     shown = component.worst.shown
-    if shown.state is State.DEGRADED and shown.reason in {Reason.SLOW, Reason.PG_SLOW, Reason.NATS_SLOW}:
+    if shown.state is State.DEGRADED and shown.reason in SLOW:
         return "is slow"
     return {
         State.DOWN: "is down",
@@ -174,7 +178,7 @@ def phrase(component: Component) -> str:
 def _component(env: str, service: str, looks: list[Look]) -> Component:
     worst = looks[0]
     if len(looks) > 1:
-        worst = min(looks, key=lambda look: (_ORDER[look.shown.state], look.shown.since_s))
+        worst = min(_joined(looks), key=lambda look: (_ORDER[look.shown.state], look.shown.since_s))
     main = worst
     if worst.shown.state in WELL or _latency_s(worst) is None:
         main = next((look for look in looks if _latency_s(look) is not None), worst)
@@ -187,6 +191,17 @@ def _component(env: str, service: str, looks: list[Look]) -> Component:
         worst=worst,
         main=main,
     )
+
+
+def _joined(looks: list[Look]) -> list[Look]:
+    """Instances as one look: what they are together, at the row of the one that decides it."""
+    by_key = {look.row.target.key: look for look in looks}
+    for members in groups(look.row.target for look in looks).values():
+        parts = [by_key.pop(one.key) for one in members]
+        shown = together([(look.row.target, look.shown) for look in parts])
+        decider = min(parts, key=lambda look: (_ORDER[look.shown.state], look.shown.since_s))
+        by_key[decider.row.target.key] = Look(row=decider.row, shown=shown)
+    return list(by_key.values())
 
 
 def _environment(info: EnvironmentInfo, components: list[Component]) -> Environment:

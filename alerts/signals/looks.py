@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from alerts.reading import Outcome, Reading, Unknown, unknown
 from alerts.rule import (
     ConnectionFailuresRule,
@@ -15,6 +17,7 @@ from alerts.watch import Look, Watch
 from checks.finding import State
 from checks.reason import Reason
 from checks.units import Duration
+from checks.verdict import Verdict
 
 _AHEAD_S = 5.0
 _BELOW_MINIMUM = frozenset({Reason.FLY_BELOW_MINIMUM, Reason.FLY_NO_MACHINES})
@@ -24,21 +27,25 @@ def target_state(rule: TargetStateRule, watch: Watch, now_s: float) -> Reading:
     """The verdict is one of the rule's states; a verdict stands on the looks that confirmed it."""
     latest = watch.latest
     if latest is None or not watch.fresh(now_s):
-        return _stale(watch, now_s)
+        return stale(watch, now_s)
     if rule.at_least is not None and rule.out_of is not None:
         return _k_of_n(rule, rule.at_least, rule.out_of, watch)
-    verdict = watch.verdict
-    bad = verdict.state in rule.states and _reason_matches(verdict.reason, rule.reasons)
+    return judged(rule, watch.verdict, latest.at_s, [watch.verdict.reason])
+
+
+def judged(rule: TargetStateRule, verdict: Verdict, at_s: float, reasons: Iterable[Reason]) -> Reading:
+    """What the rule says of a verdict last looked at at `at_s`; one of `reasons` must be the rule's."""
+    bad = verdict.state in rule.states and any(_reason_matches(reason, rule.reasons) for reason in reasons)
     if bad:
         hard = verdict.observation is not None and verdict.observation.finding.hard
         return Reading(
-            outcome=Outcome.BAD, at_s=latest.at_s, text=verdict.message, looks=2, hard=hard, threshold=None
+            outcome=Outcome.BAD, at_s=at_s, text=verdict.message, looks=2, hard=hard, threshold=None
         )
     if verdict.state is State.UNKNOWN:
-        return unknown(Unknown.STALE, latest.at_s, verdict.message)
+        return unknown(Unknown.STALE, at_s, verdict.message)
     if verdict.state in (State.ASLEEP, State.STARTING):
-        return unknown(Unknown.ASLEEP, latest.at_s, verdict.message)
-    return Reading(outcome=Outcome.GOOD, at_s=latest.at_s, text=verdict.message, looks=2)
+        return unknown(Unknown.ASLEEP, at_s, verdict.message)
+    return Reading(outcome=Outcome.GOOD, at_s=at_s, text=verdict.message, looks=2)
 
 
 def _k_of_n(rule: TargetStateRule, at_least: int, out_of: int, watch: Watch) -> Reading:
@@ -60,11 +67,20 @@ def _reason_matches(reason: Reason, patterns: tuple[str, ...]) -> bool:
     )
 
 
-def slow_probes(rule: SlowProbesRule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
-    """At least k of the last n scheduled looks were slow or failed; confirming looks do not count."""
+def slow_probes(
+    rule: SlowProbesRule, watch: Watch, now_s: float, *, firing: bool, since_s: float = 0.0
+) -> Reading:
+    """At least k of the last n scheduled looks were slow or failed; confirming looks do not count.
+
+    Nor do those before `since_s`.
+    """
     if not watch.fresh(now_s) or watch.latest is None:
-        return _stale(watch, now_s)
-    known = [look for look in watch.looks if look.scheduled and look.state not in _SAYS_NOTHING]
+        return stale(watch, now_s)
+    known = [
+        look
+        for look in watch.looks
+        if look.scheduled and look.state not in _SAYS_NOTHING and look.at_s >= since_s
+    ]
     out_of = rule.recover_out_of if firing else rule.out_of
     last = known[-out_of:]
     if not last:
@@ -104,7 +120,7 @@ def _is_slow(look: Look, limit_s: float) -> bool:
 def connection_failures(rule: ConnectionFailuresRule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
     """Failed looks within the window, however short each failure was."""
     if watch.latest is None or not watch.fresh(now_s):
-        return _stale(watch, now_s)
+        return stale(watch, now_s)
     since_s = now_s - rule.over
     # After a step back of the wall clock, what lies ahead was before it.
     failed = sum(since_s < at_s <= now_s + _AHEAD_S for at_s in watch.failures)
@@ -123,7 +139,7 @@ def machines_below_min(rule: MachinesBelowMinRule, watch: Watch, now_s: float) -
     """The platform's own list of machines says that fewer run than should."""
     del rule
     if watch.latest is None or not watch.fresh(now_s):
-        return _stale(watch, now_s)
+        return stale(watch, now_s)
     verdict = watch.verdict
     if verdict.state is State.UNKNOWN:
         return unknown(Unknown.STALE, watch.latest.at_s, verdict.message)
@@ -156,7 +172,7 @@ def contradiction(rule: ContradictionRule, watch: Watch, disputed: tuple[str, ..
     """Two witnesses disagree: the finding says so itself, or one of its claims (`disputed`, in words)."""
     del rule
     if watch.latest is None or not watch.fresh(now_s):
-        return _stale(watch, now_s)
+        return stale(watch, now_s)
     at_s = watch.latest.at_s
     if watch.verdict.reason is Reason.CONTRADICTION:
         return Reading(outcome=Outcome.BAD, at_s=at_s, text=watch.verdict.message)
@@ -165,7 +181,8 @@ def contradiction(rule: ContradictionRule, watch: Watch, disputed: tuple[str, ..
     return Reading(outcome=Outcome.GOOD, at_s=at_s, text="no witness disagrees")
 
 
-def _stale(watch: Watch, now_s: float) -> Reading:
+def stale(watch: Watch, now_s: float) -> Reading:
+    """Nothing is known now of a target: its last look is too old, or there was none."""
     if watch.latest is None:
         return unknown(Unknown.STALE, 0.0, "no look has finished yet")
     age_s = max(0.0, now_s - watch.latest.at_s)

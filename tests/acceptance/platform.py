@@ -45,6 +45,10 @@ class RunningPlatform:
     def address(self, part: str) -> str:
         return self._addresses[part]
 
+    def parts(self) -> tuple[str, ...]:
+        """The names of what runs, as `gaia up` prints them."""
+        return tuple(self._pids)
+
     def family(self) -> tuple[int, ...]:
         """Every process below `gaia up` now."""
         return descendants(self.process.pid)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,3 +96,27 @@ async def test_a_subscriber_that_does_not_read_costs_a_bounded_queue() -> None:
         received.append(await anext(events))
     assert None in received
     assert len(received) < 300
+
+
+def test_one_instance_that_falls_is_not_the_service() -> None:
+    board = Board()
+    keys = [
+        TargetKey(env="production", service="auth", check="http", vantage=f"instance_{n}") for n in (1, 2)
+    ]
+    rows = {
+        key: Row(
+            target=Target(key=key, kind=Kind.SERVICE, address="auth:80"), interval_s=10.0, slower_than_s=2.0
+        )
+        for key in keys
+    }
+    board.place(rows)
+    for key, state in zip(keys, (State.DOWN, State.UP), strict=True):
+        observation, verdict = seen(100.0, state)
+        board.record(msgspec.structs.replace(observation, target=rows[key].target), verdict)
+    told = board.verdict(keys[0])
+    assert told is not None
+    assert (told.state, told.message) == (
+        State.DEGRADED,
+        "1 of 2 instances does not answer: auth:80: m",
+    )
+    assert board.verdict(KEY) is None

@@ -174,8 +174,9 @@ def target(
     check: str = "http",
     kind: Kind = Kind.SERVICE,
     address: str = "",
+    vantage: str = "local",
 ) -> Target:
-    key = TargetKey(env=env, service=service, check=check, vantage="local")
+    key = TargetKey(env=env, service=service, check=check, vantage=vantage)
     return Target(key=key, kind=kind, address=address or f"http://{service}.example:8080/health")
 
 
@@ -232,5 +233,21 @@ def database_down() -> Platform:
             )
             platform.look(rows[name].target.key, finding)
         platform.look(rows["gateway"].target.key, up())
+        platform.wait(5)
+    return platform
+
+
+def scaled(*states: State) -> Platform:
+    """chat in as many instances, each of them as told, and nothing else."""
+    platform = Platform()
+    instances = [
+        target("chat", vantage=f"instance_{number}", address=f"http://10.0.0.{number}:8003/health")
+        for number in range(1, len(states) + 1)
+    ]
+    platform.place(*((one, ()) for one in instances))
+    for _ in range(3):
+        for one, state in zip(instances, states, strict=True):
+            address = one.address.removeprefix("http://").partition("/")[0]
+            platform.look(one.key, up() if state is State.UP else refused(address))
         platform.wait(5)
     return platform

@@ -16,7 +16,7 @@ from agent.web.server import WebOptions, serving
 from checks.finding import Evidence, Finding, Phase, PhaseTime, State
 from checks.reason import Reason
 from dashboards.export import documents
-from tests.agent.web.platform import Platform, database_down, refused, small, target, up
+from tests.agent.web.platform import Platform, database_down, refused, scaled, small, target, up
 
 
 async def status(platform: Platform, *words: str) -> int:
@@ -43,6 +43,14 @@ async def test_a_failure_exits_2_and_stands_first(capsys: pytest.CaptureFixture[
     assert lines[0] == "postgres is down in production"
     assert lines[4] == "  DOWN  postgres    db.example:5432 refuses connections: nobody listens there   20 s"
     assert lines[7] == "  ok    gateway"
+
+
+async def test_one_instance_down_exits_1_and_says_of_how_many(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await status(scaled(State.UP, State.UP, State.DOWN)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "chat is degraded in production"
+    assert lines[4].startswith("  poor  chat        1 of 3 instances does not answer: 10.0.0.3:8003 refuses")
+    assert await status(scaled(State.DOWN, State.DOWN)) == 2
 
 
 async def test_json_is_the_answer_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:

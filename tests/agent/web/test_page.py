@@ -22,6 +22,7 @@ from tests.agent.web.platform import (
     Platform,
     database_down,
     refused,
+    scaled,
     small,
     target,
     up,
@@ -81,6 +82,17 @@ async def test_all_up_is_said_in_a_sentence() -> None:
     assert "Production is healthy" in page.text
     assert "Production: 4 of 4 up. No alert is active." in page.text
     assert [row["data-s"] for row in page.all("details") if row.get("class") == "item"] == ["up"] * 4
+
+
+async def test_some_instances_down_is_a_degraded_service_that_says_how_many() -> None:
+    page = await read(scaled(State.UP, State.DOWN, State.UP))
+    assert "chat is degraded in production" in page.text
+    said = "1 of 3 instances does not answer: 10.0.0.2:8003 refuses connections: nobody listens there"
+    assert page.text.count(said) == 2
+    assert [row["data-s"] for row in page.all("details") if row.get("class") == "item"] == ["degraded"]
+    page = await read(scaled(State.DOWN, State.DOWN, State.DOWN))
+    assert "chat is down in production" in page.text
+    assert "3 of 3 instances do not answer: 10.0.0.1:8003 refuses" in page.text
 
 
 async def test_a_failed_database_is_told_with_what_follows_and_what_still_works() -> None:
