@@ -84,6 +84,7 @@ class Prober:
         self._confirming: dict[TargetKey, asyncio.TimerHandle] = {}
         self._sentinels: dict[TargetKey, asyncio.Task[None]] = {}
         self._cried_s: dict[TargetKey, float] = {}
+        self._skipped: dict[TargetKey, int] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._scheduler: Scheduler[TargetKey] = Scheduler(clock, self._due)
 
@@ -159,7 +160,10 @@ class Prober:
         self._start(key, Occasion.SENTINEL, lag_s=0.0, missed=0)
 
     def _due(self, due: Due[TargetKey]) -> None:
-        if not self._start(due.key, Occasion.SCHEDULED, lag_s=due.lag_s, missed=due.missed):
+        missed = due.missed + self._skipped.pop(due.key, 0)
+        if not self._start(due.key, Occasion.SCHEDULED, lag_s=due.lag_s, missed=missed):
+            # The look before is still under way: its slot is missed as any other that had no turn.
+            self._skipped[due.key] = missed + 1
             logger.debug("probe.skipped", extra={"target": str(due.key), "why": "still looking"})
 
     def _start(self, key: TargetKey, occasion: Occasion, *, lag_s: float, missed: int) -> bool:
@@ -256,6 +260,7 @@ class Prober:
         if timer is not None:
             timer.cancel()
         self._cried_s.pop(key, None)
+        self._skipped.pop(key, None)
 
 
 def _row(watch: Watch) -> Row:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import re
 import signal
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -38,7 +41,19 @@ alerts:
   receivers:
     desk: {{webhook: {{url: "{webhook}"}}}}
 """
+TARGETS = 400
+OVERLOADED = """\
+platform: foreign
+environments:
+  production: {{alias: prod, check_interval: 1s, alerts: none}}
+services:
+{services}
+alerts:
+  policies: {{none: []}}
+agent: {{listen: "127.0.0.1:{port}", otlp_listen: null}}
+"""
 STOPS_S = (1.0, 2.5, 1.3, 6.0, 0.9, 1.1, 3.0, 1.0)
+REASON = re.compile(r'reason="([^"]*)"')
 RUN = re.compile(r"^gaia_probe_runs_total\{(.*)\} (\S+)$", re.MULTILINE)
 
 
@@ -61,6 +76,28 @@ def stop_for(agent: Running, stopped_s: float) -> None:
     try:
         threading.Event().wait(stopped_s)
     finally:
+        agent.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def starved(agent: Running) -> Iterator[None]:
+    """Only every tenth 10 ms are the agent's."""
+    fed = threading.Event()
+
+    def starve() -> None:
+        while not fed.is_set():
+            agent.process.send_signal(signal.SIGSTOP)
+            fed.wait(0.09)
+            agent.process.send_signal(signal.SIGCONT)
+            fed.wait(0.01)
+
+    thread = threading.Thread(target=starve)
+    thread.start()
+    try:
+        yield
+    finally:
+        fed.set()
+        thread.join()
         agent.process.send_signal(signal.SIGCONT)
 
 
@@ -98,6 +135,28 @@ def test_a_stopped_agent_calls_no_target_down_and_nobody_and_still_pages_what_di
                 held = [labels for labels in looks(agent) if 'reason="agent"' in labels]
                 assert held, "no look was under way in any stop: the test saw nothing"
             until_sync(lambda: hook.of("web", "firing"), within_s=15, what="a page for what really died")
+        finally:
+            agent.process.kill()
+            agent.process.wait()
+
+
+def test_an_agent_with_a_tenth_of_a_core_and_more_than_it_can_look_at_answers_and_stops(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        services = "".join(f'  s{n}: {{url: "http://{address}", health: /{n}}}\n' for n in range(TARGETS))
+        agent = Running(tmp_path, OVERLOADED.format(port=port, services=services), port)
+        try:
+            until_sync(agent.status, within_s=30, what="a status")
+            with starved(agent):
+                before = taken(agent)
+                until_sync(partial(has_taken, agent, before + TARGETS), within_s=60)
+                silent_or_unknown = {reason for labels in looks(agent) for reason in REASON.findall(labels)}
+                assert silent_or_unknown <= {"timeout", "agent"}
+                agent.process.send_signal(signal.SIGTERM)
+                assert agent.process.wait(30) == 0, agent.log()
         finally:
             agent.process.kill()
             agent.process.wait()

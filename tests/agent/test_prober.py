@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable
 
@@ -161,6 +162,28 @@ def test_each_watch_confirms_by_its_own_policy_and_a_reload_brings_another() -> 
         return told.changes()[2:]
 
     assert run_virtual(scenario) == [(0.11, "other", State.DOWN), (4.61, "one", State.DOWN)]
+
+
+def test_slots_left_out_because_a_look_was_still_under_way_are_counted_as_missed() -> None:
+    async def scenario(clock: VirtualClock) -> tuple[int, list[tuple[float, int]]]:
+        endless = Patient()
+        endless.takes_s = 24.0
+        slow = msgspec.structs.replace(watch("report", endless), timeout_s=30.0)
+        _, told, task = await started(clock, slow)
+        await asyncio.sleep(200)
+        await ended(task)
+        return endless.most_at_once, [
+            (look.observation.at_s, look.missed)
+            for _, look in told.looks
+            if look.observation.occasion is Occasion.SCHEDULED
+        ]
+
+    most_at_once, looks = run_virtual(scenario)
+    assert most_at_once == 1
+    assert len(looks) > 4
+    # From the second on it is on the grid of 10 s, and a look of 24 s covers two further slots.
+    assert [missed for _, missed in looks[2:]] == [2] * (len(looks) - 2)
+    assert {round(later[0] - before[0]) for before, later in itertools.pairwise(looks[1:])} == {30}
 
 
 def test_a_slow_target_is_confirmed_as_slow_and_not_cut_off_as_down() -> None:
