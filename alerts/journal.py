@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from alerts import journal_tables as tables
 from alerts import outbox
 from alerts.batch import Batch, Happening, OutboxRow, SavedAlert
 from alerts.machine import Standing
@@ -26,27 +27,8 @@ from alerts.told import Told
 
 logger = logging.getLogger(__name__)
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS instances (
-  fingerprint TEXT PRIMARY KEY, alertname TEXT NOT NULL, labels BLOB NOT NULL, standing BLOB NOT NULL,
-  text TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS episodes (
-  episode TEXT PRIMARY KEY, open INTEGER NOT NULL, fired_at REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS silences (
-  id TEXT PRIMARY KEY, ends_at REAL NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY, at REAL NOT NULL, fingerprint TEXT NOT NULL, alertname TEXT NOT NULL,
-  what TEXT NOT NULL, text TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS events_of ON events (fingerprint, at);
-CREATE TABLE IF NOT EXISTS log_kinds (
-  service TEXT NOT NULL, fingerprint TEXT NOT NULL, last_at REAL NOT NULL,
-  PRIMARY KEY (service, fingerprint)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
 _T = TypeVar("_T")
 _KEPT_S: Final = 90 * 86400.0
-_LOG_KINDS_KEPT: Final = 20_000
-_EVENTS_KEPT: Final = 100_000
 _ROOM_BYTES: Final = 1 << 20
 
 
@@ -68,7 +50,7 @@ class Journal:
         self.trouble: str | None = None
         self.fresh = self.unswept = False
         try:
-            self._db = _opened(path)
+            self._db = tables.opened(path)
         except sqlite3.DatabaseError as error:
             self._db = self._fresh_after(error)
         self._begin()
@@ -94,7 +76,7 @@ class Journal:
 
     def commit(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
         """Write a batch in one transaction and return its new outbox rows. Never raises for the disk."""
-        rows = self._written(lambda: self._write(batch, now_s))
+        rows = self._written(lambda: tables.write(self._db, batch, now_s))
         if rows:
             for listener in self._listeners:
                 listener(rows)
@@ -219,23 +201,7 @@ class Journal:
 
     def prune(self, now_s: float) -> None:
         """Forget what is older than `kept_s`; the file stays bounded."""
-        limit_s = now_s - self.kept_s
-
-        def write() -> None:
-            self._db.execute("DELETE FROM episodes WHERE open = 0 AND fired_at < ?", (limit_s,))
-            outbox.prune(self._db, now_s, limit_s)
-            self._db.execute("DELETE FROM silences WHERE ends_at < ?", (now_s - 5 * 86400,))
-            self._db.execute("DELETE FROM events WHERE at < ?", (limit_s,))
-            self._db.execute(
-                "DELETE FROM log_kinds WHERE last_at < ? OR last_at < (SELECT last_at FROM log_kinds "
-                "ORDER BY last_at DESC LIMIT 1 OFFSET ?)",
-                (limit_s, _LOG_KINDS_KEPT),
-            )
-            self._db.execute(
-                "DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (_EVENTS_KEPT,)
-            )
-
-        self._written(write)
+        self._written(lambda: tables.prune(self._db, now_s, kept_s=self.kept_s))
         self._keep_room()
 
     def try_disk(self) -> bool:
@@ -243,7 +209,7 @@ class Journal:
         if self.trouble is None or self._path is None:
             return True
         try:
-            disk = _opened(self._path)
+            disk = tables.opened(self._path)
             self._db.backup(disk)
         except (sqlite3.Error, OSError) as error:
             self.trouble = str(error)
@@ -265,37 +231,6 @@ class Journal:
         if not keep_room(self._db, self._path, self._room_bytes):
             logger.warning("journal.no_room", extra={"path": str(self._path), "room_bytes": self._room_bytes})
 
-    def _write(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
-        db = self._db
-        encode = msgspec.json.encode
-        db.executemany(
-            "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)",
-            [(one.fingerprint, one.alertname, encode(one.labels), encode(one.standing), one.text)
-             for one in batch.alerts],
-        )  # fmt: skip
-        db.executemany("DELETE FROM instances WHERE fingerprint = ?", [(one,) for one in batch.gone])
-        db.executemany(
-            "INSERT OR REPLACE INTO episodes VALUES (?, ?, ?, ?)",
-            [
-                (told.episode, told.resolved_at_s is None, told.fired_at_s, encode(told))
-                for told in batch.episodes
-            ],
-        )
-        db.executemany(
-            "INSERT OR REPLACE INTO silences VALUES (?, ?, ?)",
-            [(one.id, one.ends_at_s, encode(one)) for one in batch.silences],
-        )
-        db.executemany(
-            "INSERT INTO events (at, fingerprint, alertname, what, text) VALUES (?, ?, ?, ?, ?)",
-            [(one.at_s, one.fingerprint, one.alertname, one.what, one.text) for one in batch.happenings],
-        )
-        db.executemany("INSERT OR REPLACE INTO log_kinds VALUES (?, ?, ?)", batch.log_kinds)
-        db.execute("INSERT OR REPLACE INTO meta VALUES ('alive', ?)", (repr(batch.alive_at_s or now_s),))
-        queued = [row for item in batch.outbox if (row := outbox.enqueue(db, item, now_s)) is not None]
-        for ending in batch.endings:
-            queued.extend(outbox.end(db, ending, now_s))
-        return tuple(queued)
-
     def _written(self, write: Callable[[], _T]) -> _T:
         try:
             with self._transaction():
@@ -315,7 +250,7 @@ class Journal:
         try:
             self._db.backup(memory)
         except sqlite3.Error:
-            memory.executescript(_SCHEMA + outbox.SCHEMA)
+            memory.executescript(tables.SCHEMA)
         with suppress(sqlite3.Error):
             self._db.close()
         self._db = memory
@@ -326,9 +261,9 @@ class Journal:
         if self._path is not None and self._path.exists() and not isinstance(error, sqlite3.OperationalError):
             self._path.replace(self._path.with_suffix(".damaged"))
             with suppress(sqlite3.Error):
-                return _opened(self._path)
+                return tables.opened(self._path)
         self.trouble = str(error)
-        return _opened(None)
+        return tables.opened(None)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -340,18 +275,3 @@ class Journal:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    if path is not None:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=2.0)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA + outbox.SCHEMA)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db

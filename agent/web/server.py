@@ -7,14 +7,11 @@ functions and need none of it. RFC 9112, read strictly: anything ambiguous is 40
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hmac
 import logging
-import re
 import ssl
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final, cast
 from urllib.parse import parse_qs, unquote
@@ -22,13 +19,14 @@ from urllib.parse import parse_qs, unquote
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.exposition.negotiation import accepts_gzip
 from agent.http_head import Head, HeadError, parse_head
 from agent.web.exchange import EVENT_STREAM, Answer, Asked, Refused, problem
 from agent.web.openapi import openapi_route
 from agent.web.page.handlers import page_routes
 from agent.web.routes import ROUTES, Route
 from agent.web.source import Source
+from agent.web.table import NotAllowed, Table
+from agent.web.writing import send_chunks, send_whole, turn_away, write_head
 from checks.secret import Secret
 
 logger = logging.getLogger(__name__)
@@ -37,23 +35,10 @@ _MAX_BODY: Final = 256 * 1024
 _MAX_HEAD: Final = 8 * 1024
 _TOO_LARGE: Final = f"the body is larger than {_MAX_BODY} bytes"
 _MAX_PARAMETERS: Final = 100
-_WRITE_WITHIN_S: Final = 30.0
 _BODY_WITHIN_S: Final = 10.0
-_COMPRESS_FROM: Final = 1400
 _KEEP_ALIVE_S: Final = 30.0
 _STOP_WITHIN_S: Final = 2.0
-_LINGER_S: Final = 1.0
 _SPARE_CONNECTIONS: Final = 100
-_LINE_ENDS: Final = re.compile(r"[\r\n]")
-CONTENT_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": CONTENT_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Server": "gaia",
-}
 
 
 class WebOptions(Struct, frozen=True, kw_only=True):
@@ -96,56 +81,13 @@ def _tls(options: WebOptions) -> ssl.SSLContext | None:
     return context
 
 
-class _Table:
-    """Finds the route of a path and method."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._plain: dict[str, dict[str, Route]] = {}
-        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
-        for route in routes:
-            if "{" in route.path:
-                pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(route.path))
-                self._patterns.setdefault(route.path, (re.compile(pattern), {}))[1][route.method] = route
-            else:
-                self._plain.setdefault(route.path, {})[route.method] = route
-
-    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
-        """Raises Refused: nothing is there, or not for this method."""
-        methods, parameters = self._methods(path)
-        if methods is None:
-            raise Refused(
-                HTTPStatus.NOT_FOUND, "nothing is at this address; /api/v1/openapi.json lists what is"
-            )
-        route = methods.get("GET" if method == "HEAD" else method)
-        if route is None:
-            allowed = sorted({*methods, *({"HEAD"} if "GET" in methods else set())})
-            raise _NotAllowed(", ".join(allowed))
-        return route, parameters
-
-    def _methods(self, path: str) -> tuple[dict[str, Route] | None, Mapping[str, str]]:
-        plain = self._plain.get(path)
-        if plain is not None:
-            return plain, {}
-        for pattern, methods in self._patterns.values():
-            match = pattern.fullmatch(path)
-            if match is not None:
-                return methods, match.groupdict()
-        return None, {}
-
-
-class _NotAllowed(Refused):
-    def __init__(self, allowed: str) -> None:
-        super().__init__(HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.METHOD_NOT_ALLOWED.phrase)
-        self.allowed = allowed
-
-
 class _Door:
     """Lets connections in, reads their requests and writes the answers."""
 
     def __init__(self, source: Source, options: WebOptions, routes: Iterable[Route]) -> None:
         self._source = source
         self._options = options
-        self._table = _Table(routes)
+        self._table = Table(routes)
         self._connections: set[asyncio.Task[object]] = set()
         # Those that wait for a request, the one that waits longest first.
         self._idle: dict[asyncio.Task[object], None] = {}
@@ -200,17 +142,17 @@ class _Door:
         try:
             head = await self._next_head(reader)
         except asyncio.LimitOverrunError:
-            return await _turned_away(
+            return await turn_away(
                 reader, writer, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEAD} bytes"
             )
         except HeadError as error:
-            return await _turned_away(reader, writer, HTTPStatus.BAD_REQUEST, str(error))
+            return await turn_away(reader, writer, HTTPStatus.BAD_REQUEST, str(error))
         if head.chunked:
-            return await _turned_away(
+            return await turn_away(
                 reader, writer, HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length"
             )
         if head.length > _MAX_BODY:
-            return await _turned_away(
+            return await turn_away(
                 reader,
                 writer,
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -222,7 +164,7 @@ class _Door:
             body = await reader.readexactly(head.length)
         answer = await self._answer(head, body)
         if isinstance(answer.body, bytes):
-            return await _whole(writer, head, answer, answer.body)
+            return await send_whole(writer, head, answer, answer.body)
         return await self._streamed(reader, writer, head, answer, answer.body)
 
     async def _answer(self, head: Head, body: bytes) -> Answer:
@@ -237,7 +179,7 @@ class _Door:
                 answering = asyncio.ensure_future(route.handler(self._source, asked))
                 # A stop cancels an answer, but never a write that has begun.
                 return await (asyncio.shield(answering) if route.writes else answering)
-        except _NotAllowed as refused:
+        except NotAllowed as refused:
             return replace(problem(refused.status, refused.detail), headers={"Allow": refused.allowed})
         except Refused as refused:
             return problem(refused.status, refused.detail)
@@ -270,15 +212,15 @@ class _Door:
         if endless and self._endless >= self._options.max_clients:
             full = problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients follow the events; poll instead")
             assert isinstance(full.body, bytes)
-            return await _whole(writer, head, replace(full, headers={"Retry-After": "5"}), full.body)
+            return await send_whole(writer, head, replace(full, headers={"Retry-After": "5"}), full.body)
         chunked = head.version == "HTTP/1.1"
         keep_alive = head.keep_alive and chunked and not endless
         extra = {"Transfer-Encoding": "chunked"} if chunked else {}
-        _write_head(writer, answer, extra, keep_alive=keep_alive)
+        write_head(writer, answer, extra, keep_alive=keep_alive)
         if head.method == "HEAD":
             return False
         self._endless += endless
-        sending = asyncio.ensure_future(_send(writer, body, chunked=chunked))
+        sending = asyncio.ensure_future(send_chunks(writer, body, chunked=chunked))
         # What follows a stream on its connection is only ever the end: the reader has left.
         leaving = asyncio.ensure_future(reader.read(1)) if endless else None
         try:
@@ -308,68 +250,3 @@ def _asked(head: Head, path: str, parameters: Mapping[str, str], body: bytes) ->
         parameters=parameters,
         body=body,
     )
-
-
-async def _send(writer: asyncio.StreamWriter, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-    async with aclosing(cast("AsyncGenerator[bytes, None]", body)) as chunks:
-        async for chunk in chunks:
-            if chunk:
-                writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-                async with asyncio.timeout(_WRITE_WITHIN_S):
-                    await writer.drain()
-    if chunked:
-        writer.write(b"0\r\n\r\n")
-        async with asyncio.timeout(_WRITE_WITHIN_S):
-            await writer.drain()
-
-
-async def _whole(writer: asyncio.StreamWriter, head: Head, answer: Answer, body: bytes) -> bool:
-    extra: dict[str, str] = {}
-    if len(body) >= _COMPRESS_FROM and "Content-Encoding" not in answer.headers:
-        extra["Vary"] = "Accept-Encoding"
-        if accepts_gzip(head.headers.get("accept-encoding")):
-            body = gzip.compress(body, compresslevel=1, mtime=0)
-            extra["Content-Encoding"] = "gzip"
-    extra["Content-Length"] = str(len(body))
-    _write_head(writer, answer, extra, keep_alive=head.keep_alive)
-    if head.method != "HEAD":
-        writer.write(body)
-    async with asyncio.timeout(_WRITE_WITHIN_S):
-        await writer.drain()
-    return head.keep_alive
-
-
-async def _turned_away(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, detail: str
-) -> bool:
-    """Answer and close, reading on for a moment: a reset would take the answer from the client."""
-    answer = problem(status, detail)
-    assert isinstance(answer.body, bytes)
-    _write_head(writer, answer, {"Content-Length": str(len(answer.body))}, keep_alive=False)
-    writer.write(answer.body)
-    async with asyncio.timeout(_WRITE_WITHIN_S):
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-    async with asyncio.timeout(_LINGER_S):
-        while await reader.read(_MAX_HEAD):
-            pass
-    return False
-
-
-def _write_head(
-    writer: asyncio.StreamWriter, answer: Answer, extra: Mapping[str, str], *, keep_alive: bool
-) -> None:
-    headers = {
-        "Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
-        **SECURITY_HEADERS,
-        "Content-Type": answer.type,
-        **answer.headers,
-        **extra,
-        "Connection": "keep-alive" if keep_alive else "close",
-    }
-    status = HTTPStatus(answer.status)
-    # A handler's text can never end a header line early.
-    lines = [f"{name}: {_LINE_ENDS.sub(' ', value)}" for name, value in headers.items()]
-    text = f"HTTP/1.1 {status.value} {status.phrase}\r\n" + "\r\n".join(lines) + "\r\n\r\n"
-    writer.write(text.encode("latin-1", "replace"))
