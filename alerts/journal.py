@@ -76,7 +76,7 @@ class Journal:
 
     def commit(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
         """Write a batch in one transaction and return its new outbox rows. Never raises for the disk."""
-        rows = self._written(lambda: tables.write(self._db, batch, now_s))
+        rows = self._written(lambda: self._write(batch, now_s))
         if rows:
             for listener in self._listeners:
                 listener(rows)
@@ -230,6 +230,9 @@ class Journal:
             return
         if not keep_room(self._db, self._path, self._room_bytes):
             logger.warning("journal.no_room", extra={"path": str(self._path), "room_bytes": self._room_bytes})
+
+    def _write(self, batch: Batch, now_s: float) -> tuple[OutboxRow, ...]:
+        return tables.write(self._db, batch, now_s)
 
     def _written(self, write: Callable[[], _T]) -> _T:
         try:

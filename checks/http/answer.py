@@ -8,7 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from checks.http.response import HEAD_BYTES, Head, content_length, parse_head, reusable
+from checks.http.head import Head, content_length, parse_head, reusable
+from checks.http.response import HEAD_BYTES
 from checks.wire.fault import Fault
 
 _REMEMBERED_BYTES: Final = 2048

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final, Protocol
 
-from checks.http.response import Head
+from checks.http.head import Head
 from checks.reason import Reason
 from checks.units import Size
 from checks.wire.fault import Fault

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from checks.finding import Claim, Evidence, Finding, Measure, State
+from checks.http.head import Head
 from checks.http.judgement import Expectation, answers
-from checks.http.response import Head
 from checks.reason import Reason
 from checks.target import Target
 from checks.wire.dial import TlsSeen

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checks.http.body import Body
-from checks.http.response import Head, ResponseParser
+from checks.http.head import Head
+from checks.http.response import ResponseParser
 from checks.wire.fault import Fault
 from tests.faults.http_cases import CODINGS, FRAMING, answer, chunked
 
