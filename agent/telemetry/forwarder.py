@@ -8,7 +8,6 @@ other answer must not be retried (opentelemetry-proto, "Failures") and puts the 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,17 +19,18 @@ from typing import Final
 from msgspec import Struct
 
 from agent.telemetry import answers, cursor, split
+from agent.telemetry.backend import MAX_PLAIN, Backend
 from agent.telemetry.cursor import Cursor
 from agent.telemetry.dead_letters import DeadLetters, Label
 from agent.telemetry.durable_log import DurableLog
 from agent.telemetry.inflate import inflate
 from agent.telemetry.ledger import Account
 from agent.telemetry.options import DestinationOptions
-from agent.telemetry.pace import PAUSING, RETRYABLE, SPLITTING, Pace
+from agent.telemetry.pace import SPLITTING
 from agent.telemetry.post import Post, Reply
 from agent.telemetry.record import Head
 from agent.telemetry.segments import Segment, items_between, write_whole
-from agent.telemetry.signals import Lane, Rejected, Signal
+from agent.telemetry.signals import Lane, Signal
 from checks.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ _Found = tuple[Head, bytes | None]
 
 _LINGER_S: Final = 0.2
 _RETRY_LETTERS_S: Final = 5.0
-_MAX_PLAIN: Final = 1 << 30
 # A backend that refuses everything must not be asked about every single item of a large batch.
 _MAX_SPLITS: Final = 64
 
@@ -71,19 +70,14 @@ class Forwarder:
         self._log = log
         self._path = directory / f"{name}.cursor"
         self._clock = clock
-        self._post = post
+        self.backend = Backend(name, options, post, first_s=first_s, cap_s=cap_s)
         self._received = received
         self._letters = DeadLetters(directory / "dead")
-        self._pace = {
-            signal: Pace(max_bytes=options.batch, first_s=first_s, cap_s=cap_s) for signal in options.signals
-        }
         saved = cursor.load(self._path)
         self._cursor = saved or Cursor(base={signal.value: self._base(signal) for signal in options.signals})
         self._saved = {lane: self._cursor.lane(lane).seq for lane in Lane} if saved is not None else {}
         # Whether gzip members may be joined; a backend whose reader stops after the first one cannot.
         self._joins = True
-        self.paused: str = ""
-        self.away: str = ""
         self.replayed = 0
 
     def _base(self, signal: Signal) -> int:
@@ -138,13 +132,13 @@ class Forwarder:
     async def _send_all(self, signal: Signal) -> None:
         lanes = [lane for lane in Lane if lane.signal is signal]
         while True:
-            found = await self._next(lanes, self._pace[signal].batch_bytes)
+            found = await self._next(lanes, self.backend.batch_bytes(signal))
             if not found:
                 await self._log.news()
                 await asyncio.sleep(_LINGER_S)
                 continue
             while found:
-                batch, found = self._batch(found, self._pace[signal].batch_bytes)
+                batch, found = self._batch(found, self.backend.batch_bytes(signal))
                 await self._deliver(signal, batch)
                 await self._save()
 
@@ -180,13 +174,13 @@ class Forwarder:
             return
         if len(sendable) > 1:
             body = b"".join(content for _, content in sendable)
-            reply = await self._until_answered(signal, body, gzipped=sendable[0][0].gzip)
+            reply = await self.backend.until_answered(signal, body, gzipped=sendable[0][0].gzip)
             if reply.status not in SPLITTING:
                 await self._settle(signal, sendable, reply)
                 return
         refused = 0
         for head, content in sendable:
-            reply = await self._until_answered(signal, content, gzipped=head.gzip)
+            reply = await self.backend.until_answered(signal, content, gzipped=head.gzip)
             if reply.status in SPLITTING:
                 refused += 1
                 search = _Search()
@@ -229,59 +223,13 @@ class Forwarder:
         counts = split.shares(parts, items)
         for part, count in zip(parts, counts, strict=True):
             search.left -= 1
-            answer = await self._until_answered(signal, part, gzipped=False)
+            answer = await self.backend.until_answered(signal, part, gzipped=False)
             if answer.status in SPLITTING:
                 dead += await self._isolate(signal, part, count, answer, search)
             elif not 200 <= answer.status < 300:
                 await self._bury(signal, part, count, "rejected_by_backend", answer)
                 dead += count
         return dead
-
-    async def _until_answered(self, signal: Signal, body: bytes, *, gzipped: bool) -> Reply:
-        """Send until the answer is final."""
-        pace = self._pace[signal]
-        while True:
-            reply = await self._send(signal, body, gzipped=gzipped)
-            if reply.status in PAUSING:
-                self._pause(reply)
-            elif reply.status not in RETRYABLE:
-                self.away = ""
-                if self.paused:
-                    logger.info("telemetry.resumed", extra={"destination": self.name})
-                    self.paused = ""
-                if 200 <= reply.status < 300:
-                    pace.accepted()
-                return reply
-            self.away = f"HTTP {reply.status}" if reply.status else reply.body.decode("utf-8", "replace")[:80]
-            if pace.failures == 0:
-                logger.warning(
-                    "telemetry.destination_away", extra={"destination": self.name, "status": reply.status}
-                )
-            await asyncio.sleep(pace.refused(status=reply.status, asked_s=reply.retry_after_s))
-
-    def _pause(self, reply: Reply) -> None:
-        why = f"HTTP {reply.status}: check the address and the credentials"
-        if self.paused != why:
-            logger.error("telemetry.paused", extra={"destination": self.name, "status": reply.status})
-        self.paused = why
-
-    async def _send(self, signal: Signal, body: bytes, *, gzipped: bool) -> Reply:
-        headers = {name: value.reveal() for name, value in self.options.headers.items()}
-        if self.options.kind == "loki":
-            from agent.telemetry.loki import push_body
-
-            try:
-                plain = inflate(body, max_bytes=_MAX_PLAIN) if gzipped else body
-                content = push_body(plain)
-            except Rejected as rejected:
-                return Reply(status=400, body=rejected.text.encode())
-            url = self.options.url.rstrip("/") + "/loki/api/v1/push"
-            headers["Content-Type"] = "application/json"
-            return await self._post(url, content, headers)
-        url = f"{self.options.url.rstrip('/')}/v1/{signal.value}"
-        headers["Content-Type"] = answers.PROTOBUF
-        headers["Content-Encoding"] = "gzip"
-        return await self._post(url, body if gzipped else gzip.compress(body, 1), headers)
 
     def _sendable(self, head: Head, content: bytes | None) -> bool:
         """Whether the record is intact and not older than the backend takes."""
@@ -327,7 +275,7 @@ class Forwarder:
                     continue
                 with suppress(KeyError, ValueError, OSError):
                     body = await self._log.in_thread(partial(self._letters.body, letter.id))
-                    reply = await self._until_answered(letter.label.signal, body, gzipped=False)
+                    reply = await self.backend.until_answered(letter.label.signal, body, gzipped=False)
                     if 200 <= reply.status < 300:
                         self.replayed += letter.label.items
                         self._letters.drop(letter.id)
@@ -345,4 +293,4 @@ class Forwarder:
 
 
 def _plain(head: Head, content: bytes) -> bytes:
-    return inflate(content, max_bytes=_MAX_PLAIN) if head.gzip else content
+    return inflate(content, max_bytes=MAX_PLAIN) if head.gzip else content

@@ -302,8 +302,8 @@ class Intake:
             folded_requests={service: count for service, (count, _) in folded.items() if count},
             log_records=dict(self._counting.logs.levels),
             oldest_unsent_s=self._oldest,
-            destinations={name: each.paused for name, each in self.forwarders.items()},
-            away={name: each.away for name, each in self.forwarders.items() if each.away},
+            destinations={name: each.backend.paused for name, each in self.forwarders.items()},
+            away={name: each.backend.away for name, each in self.forwarders.items() if each.backend.away},
         )
 
 

@@ -80,7 +80,7 @@ async def test_sender(tmp_path: Path, case: Sending) -> None:
             # Each look waits for the log's thread, which the forwarder needs in between.
             account = await at.forwarder.account(Signal.LOGS)
             there = getattr(account, case.becomes) == 2 and account.missing == 0
-            return there and at.backend.requests != [] and bool(at.forwarder.paused) is case.pauses
+            return there and at.backend.requests != [] and bool(at.forwarder.backend.paused) is case.pauses
 
         async with asyncio.timeout(10):
             while not await became():

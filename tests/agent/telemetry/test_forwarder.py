@@ -216,12 +216,12 @@ async def test_where_we_may_not_or_nobody_is_sending_pauses_and_nothing_is_lost(
         allowed = False
         its.backend.decide = lambda _path, _body: ACCEPT if allowed else Verdict(status)
         await its.put(logs("a"))
-        await until(lambda: its.forwarder.paused)
-        assert f"HTTP {status}" in its.forwarder.paused
+        await until(lambda: its.forwarder.backend.paused)
+        assert f"HTTP {status}" in its.forwarder.backend.paused
         assert (await its.account()).queued == 1
         allowed = True
         assert (await its.drained()).delivered == 1
-        assert its.forwarder.paused == ""
+        assert its.forwarder.backend.paused == ""
 
 
 async def test_a_backend_that_cannot_read_joined_gzip_is_sent_them_one_by_one(tmp_path: Path) -> None:
