@@ -191,7 +191,7 @@ class Evidence:
         if not looked:
             return self._read_service(rule, component, now_s, on_since_s=on_since_s)
         if len(looked) > 1 and isinstance(rule, TargetStateRule) and rule.at_least is None:
-            return instances.state(rule, looked, now_s)
+            return instances.state(rule, looked, now_s, firing=on_since_s > 0)
         if len(looked) > 1 and isinstance(rule, SlowProbesRule):
             return instances.slow_probes(rule, looked, now_s, firing=on_since_s > 0)
         readings = [self._read_target(rule, watch, now_s, firing=on_since_s > 0) for watch in looked]
@@ -208,7 +208,7 @@ class Evidence:
     def _read_target(self, rule: Rule, watch: Watch, now_s: float, *, firing: bool) -> Reading:
         match rule:
             case TargetStateRule():
-                return looks.target_state(rule, watch, now_s)
+                return looks.target_state(rule, watch, now_s, firing=firing)
             case SlowProbesRule():
                 return looks.slow_probes(rule, watch, now_s, firing=firing)
             case ConnectionFailuresRule():

@@ -15,7 +15,7 @@ from checks.finding import State
 from checks.instances import ANSWERING, together
 
 
-def state(rule: TargetStateRule, watches: Sequence[Watch], now_s: float) -> Reading:
+def state(rule: TargetStateRule, watches: Sequence[Watch], now_s: float, *, firing: bool) -> Reading:
     """Their joint state is one of the rule's; that one of them is not seen hides nothing of the others."""
     parts = [(watch.target, watch.now(now_s)) for watch in watches]
     looked = [watch.latest.at_s for watch in watches if watch.latest is not None and watch.fresh(now_s)]
@@ -23,7 +23,7 @@ def state(rule: TargetStateRule, watches: Sequence[Watch], now_s: float) -> Read
         return stale(watches[0], now_s)
     verdict = together(parts)
     failing = [part.reason for _, part in parts if part.state in (State.DOWN, State.DEGRADED)]
-    reading = judged(rule, verdict, max(looked), failing or [verdict.reason])
+    reading = judged(rule, verdict, max(looked), failing or [verdict.reason], firing=firing)
     answers = any(part.state in ANSWERING for _, part in parts)
     if reading.outcome is Outcome.UNKNOWN and answers and State.DEGRADED not in rule.states:
         return Reading(outcome=Outcome.GOOD, at_s=max(looked), text=verdict.message, looks=2)

@@ -23,20 +23,26 @@ _AHEAD_S = 5.0
 _BELOW_MINIMUM = frozenset({Reason.FLY_BELOW_MINIMUM, Reason.FLY_NO_MACHINES})
 
 
-def target_state(rule: TargetStateRule, watch: Watch, now_s: float) -> Reading:
+def target_state(rule: TargetStateRule, watch: Watch, now_s: float, *, firing: bool = False) -> Reading:
     """The verdict is one of the rule's states; a verdict stands on the looks that confirmed it."""
     latest = watch.latest
     if latest is None or not watch.fresh(now_s):
         return stale(watch, now_s)
     if rule.at_least is not None and rule.out_of is not None:
         return _k_of_n(rule, rule.at_least, rule.out_of, watch)
-    return judged(rule, watch.verdict, latest.at_s, [watch.verdict.reason])
+    return judged(rule, watch.verdict, latest.at_s, [watch.verdict.reason], firing=firing)
 
 
-def judged(rule: TargetStateRule, verdict: Verdict, at_s: float, reasons: Iterable[Reason]) -> Reading:
-    """What the rule says of a verdict last looked at at `at_s`; one of `reasons` must be the rule's."""
+def judged(
+    rule: TargetStateRule, verdict: Verdict, at_s: float, reasons: Iterable[Reason], *, firing: bool
+) -> Reading:
+    """What the rule says of a verdict last looked at at `at_s`; one of `reasons` must be the rule's.
+
+    What was degraded and is down now has not recovered.
+    """
     bad = verdict.state in rule.states and any(_reason_matches(reason, rule.reasons) for reason in reasons)
-    if bad:
+    worse = firing and verdict.state is State.DOWN and State.DEGRADED in rule.states
+    if bad or worse:
         hard = verdict.observation is not None and verdict.observation.finding.hard
         return Reading(
             outcome=Outcome.BAD, at_s=at_s, text=verdict.message, looks=2, hard=hard, threshold=None

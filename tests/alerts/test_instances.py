@@ -162,3 +162,17 @@ def test_one_slow_instance_is_told_by_its_address() -> None:
         world.pass_s(10, looks=False)
     assert world.states() == {"slow_probes chat": "firing"}
     assert world.now("slow_probes").startswith("1 of 3 instances: http://instance_3.internal:8003: ")
+
+
+def test_a_service_that_goes_from_degraded_to_down_has_not_recovered() -> None:
+    world = fleet()
+    world.kill("instance_2")
+    world.pass_s(345)
+    world.kill("instance_1")
+    world.kill("instance_3")
+    world.pass_s(60)
+    assert world.said() == ["trigger component_degraded chat", "trigger service_down chat"]
+    for vantage in THREE:
+        world.heal(vantage)
+    world.pass_s(60)
+    assert sorted(world.said()[2:]) == ["resolve component_degraded chat", "resolve service_down chat"]
