@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from typing import Final
 
+from agent import VERSION
 from agent.board import EventKind
 from agent.desk_routes import desk_routes
 from agent.exposition.agent_series import AgentSeries
@@ -50,8 +50,6 @@ from checks.observation import Occasion
 logger = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0
-# Looks come and go without cycles: Python's own 700 make it search for them a twelfth of the time.
-_COLLECT_AFTER: Final = (10_000, 20, 20)
 
 
 class Agent:
@@ -91,7 +89,7 @@ class Agent:
             clock=self._clock,
             applied=Applied(
                 platform=platform.name,
-                version=version("gaia-agent"),
+                version=VERSION,
                 scopes=scopes,
                 loaded_s=self._clock.wall_s(),
                 digest=digest(scopes),
@@ -194,7 +192,6 @@ class Agent:
                 # One collection now, and what lives for ever is never looked at again.
                 gc.collect()
                 gc.freeze()
-                gc.set_threshold(*_COLLECT_AFTER)
                 await asyncio.get_running_loop().create_future()
         except OSError as error:
             raise StartError(

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Final, TextIO
 
 from agent.platform.scope import Scope
@@ -29,22 +30,12 @@ class LogWriter:
     """Owns the root logger's handler and its thread; `stop` writes what is queued and ends it."""
 
     def __init__(self, *, level: str, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
-        from pythonjsonlogger.json import JsonFormatter
-
         self._redactor = _Redactor(secrets)
         lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUE_LINES)
         self._handler = _Dropping(lines)
         self._handler.addFilter(_Origin())
         output = logging.StreamHandler(stream or sys.stderr)
-        output.setFormatter(
-            _Redacting(
-                JsonFormatter(
-                    ["timestamp", "levelname", "name", "message"],
-                    rename_fields={"levelname": "level", "name": "logger", "message": "event"},
-                ),
-                self._redactor,
-            )
-        )
+        output.setFormatter(_Redacting(self._redactor))
         self._copy = _Copying(output.formatter)
         self._listener = logging.handlers.QueueListener(lines, output, self._copy, respect_handler_level=True)
         root = logging.getLogger()
@@ -128,10 +119,19 @@ class _Redactor:
 
 
 class _Redacting(logging.Formatter):
-    def __init__(self, inner: logging.Formatter, redactor: _Redactor) -> None:
+    def __init__(self, redactor: _Redactor) -> None:
         super().__init__()
-        self._inner = inner
         self._redactor = redactor
+
+    @cached_property
+    def _inner(self) -> logging.Formatter:
+        # Imported by the listener's thread with the first line: the first looks do not wait for it.
+        from pythonjsonlogger.json import JsonFormatter
+
+        return JsonFormatter(
+            ["timestamp", "levelname", "name", "message"],
+            rename_fields={"levelname": "level", "name": "logger", "message": "event"},
+        )
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redactor(self._inner.format(record))

@@ -94,8 +94,8 @@ class CheckKind(Struct, frozen=True, kw_only=True):
 
     `options` is a frozen msgspec Struct; `build` gets an instance of exactly that class. `sentinel`
     gives None where nothing is to be held open. `taskless` says that its probe waits on wires only, or after
-    `await in_task()`: such a look costs no task. `needs` names the modules that `build` and `sentinel`
-    import: validating a file needs none of them.
+    `await in_task()`: such a look costs no task. `needs` names the modules that `build`, `sentinel`
+    or the first look imports: validating a file needs none of them.
     """
 
     name: str

@@ -7,6 +7,8 @@ import sys
 from importlib import import_module
 from typing import Final, Protocol, cast
 
+from agent import VERSION
+
 OK: Final = 0
 PROBLEM: Final = 1
 DOWN: Final = 2
@@ -69,12 +71,12 @@ def main(argv: list[str] | None = None) -> int:
         description="Your deployment strategy, executable.",
         epilog="Exit codes: 0 ok, 1 degraded or problem found, 2 down, 3 unknown, usage or configuration.",
     )
-    parser.add_argument(
-        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the version"
-    )
+    parser.add_argument("--version", action="version", version=f"gaia {VERSION}", help="show the version")
     chosen = next((word for word in words if not word.startswith("-")), None)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for name, (path, line) in COMMANDS.items():
+    # A parser for each of the others is only there to be listed.
+    listed = COMMANDS if words[:1] != [chosen] or chosen not in COMMANDS else {chosen: COMMANDS[chosen]}
+    for name, (path, line) in listed.items():
         subparser = subparsers.add_parser(name, help=line, description=line)
         if name == chosen:
             command = cast("Command", import_module(path))
@@ -90,12 +92,3 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
-
-
-class _Version(argparse.Action):
-    """Reads the version only when asked: that takes as long as everything else before a command runs."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        parser.exit(OK, f"gaia {version('gaia-agent')}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cache, partial
 
 import msgspec
 
@@ -16,11 +17,12 @@ _REFERENCE = "#/components/schemas/{name}"
 
 def openapi_route(routes: tuple[Route, ...]) -> Route:
     """The route that describes `routes`."""
-    described = document(routes)
+    # Written when first asked for: few agents ever are.
+    described = cache(partial(document, routes))
 
     async def openapi(_: Source, __: Asked) -> Answer:
         """This description."""
-        return Answer(body=described)
+        return Answer(body=described())
 
     return Route(path="/api/v1/openapi.json", handler=openapi)
 

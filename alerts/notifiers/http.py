@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -136,6 +135,8 @@ def _retry_after_s(value: str | None) -> float | None:
         return None
     with suppress(ValueError):
         return min(max(0.0, float(value)), _MAX_RETRY_AFTER_S)
+    from email.utils import parsedate_to_datetime  # `http.client` has long imported it by now.
+
     with suppress(ValueError, TypeError):
         return min(max(0.0, parsedate_to_datetime(value).timestamp() - time.time()), _MAX_RETRY_AFTER_S)
     return None

@@ -154,4 +154,7 @@ MEASURES: Final = (
     _gauge("disk_free_inodes", "Free inodes for ordinary users.", "path"),
     _gauge("disk_read_only", "1 when mounted read-only.", "path"),
 )
-KIND: Final = CheckKind(name="host", options=HostOptions, build=HostCheck, measures=MEASURES)
+# A look imports psutil (16 ms): services, whose looks need nothing more, are looked at before that.
+KIND: Final = CheckKind(
+    name="host", options=HostOptions, build=HostCheck, measures=MEASURES, needs=("psutil",)
+)

@@ -75,7 +75,7 @@ class Where(Struct, frozen=True, kw_only=True):
 
 def read(where: Where, *, at_s: float, wall_s: float) -> Reading:
     """Blocks for about a millisecond (longer on a hung disk): not for the event loop."""
-    import psutil  # 16 ms: paid by the first look, not by the start.
+    import psutil  # 16 ms: paid after the first looks at services, not by the start.
 
     times = psutil.cpu_times()
     total = float(sum(times)) - float(getattr(times, "guest", 0.0)) - float(getattr(times, "guest_nice", 0.0))
