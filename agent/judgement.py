@@ -231,6 +231,7 @@ def plan_of(scope: Scope, watches: Iterable[Watch]) -> JudgePlan:
         interval_s=float(scope.environment.check_interval),
         receivers=scope.receivers,
         services=tuple(scope.services),
+        scraped=frozenset(name for name, service in scope.services.items() if service.metrics),
         dependencies=scope.dependencies,
         intervals_s={watch.target.key: watch.interval_s for watch in placed},
         alias=scope.environment.alias,

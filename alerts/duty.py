@@ -126,11 +126,17 @@ def _of_service(
         names = tuple(
             name
             for name, rule in plan.rules.items()
-            if isinstance(rule, kinds) and _selects(rule, Kind.SERVICE, component)
+            if (isinstance(rule, kinds) or (source is Source.TRAFFIC and _must_come(plan, rule, component)))
+            and _selects(rule, Kind.SERVICE, component)
         )
         if names:
             rules = _rules(plan, names, shared)
             yield Duty(source=source, component=component, kind=Kind.SERVICE, rules=rules)
+
+
+def _must_come(plan: JudgePlan, rule: Rule, component: str) -> bool:
+    """Whether counters that stop coming are told: only a scrape brings them when there is no traffic too."""
+    return isinstance(rule, NoDataRule) and component in plan.scraped
 
 
 def _rules(plan: JudgePlan, names: tuple[str, ...], shared: dict[tuple[str, ...], Rules]) -> Rules:

@@ -236,6 +236,8 @@ class Evidence:
                 if not rule.and_bad_traffic or logged.outcome is not Outcome.BAD:
                     return logged
                 return self._with_traffic(logged, service, now_s, firing=on_since_s > 0)
+            case NoDataRule():
+                return self._counters(rule, service, now_s)
             case NewErrorLogRule():
                 return logs.new_error_log(rule, self.log_window(service), now_s)
             case ErrorRatioRule() | SlowRequestRatioRule() | BurnRateRule():
@@ -314,6 +316,16 @@ class Evidence:
             since_s=now_s - _WITNESS_WINDOW_S,
         )
         return {service: traffic_seen}
+
+    def _counters(self, rule: NoDataRule, service: str, now_s: float) -> Reading:
+        """Whether counters come; where the service does not answer either, that is what is told."""
+        if not self._vouched(service, now_s):
+            return unknown(Unknown.STALE, now_s, "its counters can come only while it answers")
+        ledger = self._ledgers.get(service)
+        if ledger is None or not ledger.last_at_s:
+            return unknown(Unknown.STALE, 0.0, "no counters from the service yet")
+        interval_s = max(watch.interval_s for watch in self.by_component[service])
+        return traffic.counters(rule, ledger.last_at_s, now_s, interval_s=interval_s)
 
     def _vouched(self, service: str, now_s: float) -> bool:
         watches = self.by_component.get(service, ())

@@ -16,10 +16,10 @@ class JudgePlan(Struct, frozen=True, kw_only=True):
     """One environment's judgement, resolved and validated.
 
     `rules` are those in force (see `alerts.rule.in_force`). `services` are those whose requests and logs
-    are judged even where nothing looks at them, as where they may sleep. `dependencies` maps a component to
-    those it needs. `interval_s` is the check interval, `intervals_s` the exceptions by target. `alias` is how
-    the environment is called in titles. `canaries` are places outside that tell whether it is the agent that
-    is cut off.
+    are judged even where nothing looks at them, as where they may sleep; from the `scraped` ones counters
+    must keep coming while they answer. `dependencies` maps a component to those it needs. `interval_s` is
+    the check interval, `intervals_s` the exceptions by target. `alias` is how the environment is called in
+    titles. `canaries` are places outside that tell whether it is the agent that is cut off.
     """
 
     env: str
@@ -28,6 +28,7 @@ class JudgePlan(Struct, frozen=True, kw_only=True):
     interval_s: float
     receivers: Mapping[str, Receiver] = field(default_factory=dict)
     services: tuple[str, ...] = ()
+    scraped: frozenset[str] = frozenset()
     dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     intervals_s: Mapping[TargetKey, float] = field(default_factory=dict)
     alias: str = ""

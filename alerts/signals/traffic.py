@@ -9,9 +9,12 @@ from fractions import Fraction
 from functools import cache
 from typing import Final
 
+from msgspec.structs import replace
+
 from alerts.ledger import Counts, Ledger
 from alerts.reading import Outcome, Reading, Unknown, unknown
-from alerts.rule import BurnRateRule, ErrorRatioRule, RatioRule, SlowRequestRatioRule
+from alerts.rule import BurnRateRule, ErrorRatioRule, NoDataRule, RatioRule, SlowRequestRatioRule
+from alerts.signals import looks
 from checks.units import Duration, Ratio
 
 _WIDER_S: Final = (900.0, 1800.0)
@@ -184,3 +187,16 @@ def _percent(bad: int, total: int) -> str:
 def _span(windows: _Windows, rule: RatioRule) -> Duration:
     assert rule.and_over is not None
     return Duration(windows.over_s * float(rule.and_over) / float(rule.over))
+
+
+def counters(rule: NoDataRule, last_at_s: float, now_s: float, *, interval_s: float) -> Reading:
+    """A service answers, but its request counters came to an end: nobody can say how its requests fare."""
+    reading = looks.no_data(rule, last_at_s, now_s, interval_s=interval_s, began_s=last_at_s)
+    if reading.outcome is not Outcome.BAD:
+        return reading
+    silent = Duration(round(reading.value or 0.0))
+    text = (
+        f"no request counters for {silent} though it answers: its errors and response times are not judged; "
+        "see whether its metrics address answers"
+    )
+    return replace(reading, text=text)
