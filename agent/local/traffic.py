@@ -27,6 +27,8 @@ _TIMEOUT_S: Final = 20.0
 _WORKERS: Final = 64
 _REPORT_EVERY_S: Final = 60.0
 _SIGN_IN_PAUSE_S: Final = 1.0
+_WELL_WITHIN_S: Final = 30.0
+_WELL_PAUSE_S: Final = 0.25
 
 
 class Request(Struct, frozen=True):
@@ -71,10 +73,20 @@ class Traffic:
         """Until `stop`; a platform that does not answer is tried again for ever."""
         pool = ThreadPoolExecutor(_WORKERS)
         try:
+            self._until_well(stop)
             self._walk(pool, stop)
         finally:
             # Whoever waits for an answer is left behind: nobody here needs it any more.
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _until_well(self, stop: threading.Event) -> None:
+        """No user comes before the doors are open: a platform that still starts is given half a minute."""
+        end = time.monotonic() + _WELL_WITHIN_S
+        while time.monotonic() < end:
+            status, body = self._exchange("GET", "/health", None, {})
+            starting = status in {0, http.client.SERVICE_UNAVAILABLE} or b'"status":"warn"' in body[:64]
+            if not starting or stop.wait(_WELL_PAUSE_S):
+                return
 
     def _walk(self, pool: ThreadPoolExecutor, stop: threading.Event) -> None:
         due = report = time.monotonic()
@@ -138,7 +150,8 @@ class Traffic:
             status, answer = 0, b""
             self._answers[type(error).__name__] += 1
         else:
-            self._answers[f"{method} /{path.split('/')[3].partition('?')[0]} {status}"] += 1
+            what = path.removeprefix("/api/v1").partition("?")[0].split("/")[1]
+            self._answers[f"{method} /{what} {status}"] += 1
         finally:
             connection.close()
         return status, answer

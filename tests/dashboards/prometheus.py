@@ -70,7 +70,7 @@ def without_data(
         for query in panel.queries
     }
     end = time.monotonic() + within_s
-    while {title for title, _ in waiting} > known and time.monotonic() < end:
+    while {title for title, _ in waiting} - known and time.monotonic() < end:
         for title, expr in tuple(waiting):
             values = _answer(address, expr, window)
             if not all(math.isnan(value) for value in values):
